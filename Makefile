@@ -1,0 +1,44 @@
+# Each target makes .venv and installs what it needs, once: a stamp file remembers which extras are in.
+# PY chooses the interpreter, PIP_ARGS goes to pip (say, another index), ARGS to the program.
+PY ?= python3
+PIP_ARGS ?=
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help setup demo test check bench docs clean
+
+help:  ## say what the targets do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1	/'
+
+.venv/.made:
+	$(PY) -m venv .venv
+	touch $@
+
+# One stamp for each set of extras; a change of the requirements renews them.
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/.made
+	@echo "Installing smoothmax[$*] into .venv (torch: 0.2 GB where pip knows a CPU build, else several GB)"
+	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_ARGS) -e '.[$*]'
+	touch $@
+
+setup: .venv/.installed-dev  ## everything a developer needs
+
+demo: .venv/.installed-cli  ## the main job: compare ways of setting the smoothness, on glyphs
+	$(BIN)/smoothmax compare --out smoothmax-out $(ARGS)
+
+test: .venv/.installed-test  ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed-dev  ## format, lint, types, and the tests once more with types checked at run time
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	SMOOTHMAX_TYPE_HOOK=1 $(BIN)/python -m pytest -m "not plain and not slow" $(ARGS)
+
+bench: .venv/.installed-dev  ## the studies behind the claims: writes into benchmarks/
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: .venv/.installed-dev  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv site smoothmax-out

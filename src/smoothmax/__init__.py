@@ -1,0 +1,79 @@
+"""smoothmax: compute with, choose, hold and see the smoothness of max and softmax.
+
+Names are imported from where they are defined on first use, so that `smoothmax --help` needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smoothmax import diagnose, families, functional, nn, ops, scale
+    from smoothmax.diagnose import Measures, Thresholds, Verdict, measure, row_measures, verdict
+    from smoothmax.families import Family, LogSumExp
+    from smoothmax.ops import smooth_argmax, smooth_max
+    from smoothmax.scale import (
+        SharpenWhileErrors,
+        adacos_fixed_scale,
+        best_probability,
+        cosface_scale,
+        explain_scale,
+        frozen_scale,
+        initial_loss_bound,
+        l2_softmax_scale,
+        loss_floor,
+        loss_floor_bracket,
+        recommended_scale,
+        scale_for,
+        scale_window,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Family",
+    "LogSumExp",
+    "Measures",
+    "SharpenWhileErrors",
+    "Thresholds",
+    "Verdict",
+    "adacos_fixed_scale",
+    "best_probability",
+    "cosface_scale",
+    "diagnose",
+    "explain_scale",
+    "families",
+    "frozen_scale",
+    "functional",
+    "initial_loss_bound",
+    "l2_softmax_scale",
+    "loss_floor",
+    "loss_floor_bracket",
+    "measure",
+    "nn",
+    "ops",
+    "recommended_scale",
+    "row_measures",
+    "scale",
+    "scale_for",
+    "scale_window",
+    "smooth_argmax",
+    "smooth_max",
+    "verdict",
+]
+
+_PACKAGES = ("families", "ops", "functional", "nn", "scale", "diagnose")
+
+
+def __getattr__(name: str) -> object:
+    if name in _PACKAGES:
+        return import_module(f"smoothmax.{name}")
+    if name in __all__:
+        for package in _PACKAGES:
+            home = import_module(f"smoothmax.{package}")
+            if name in home.__all__:
+                return getattr(home, name)
+    raise AttributeError(f"module 'smoothmax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,176 @@
+"""The measures of a batch: means, quantiles and the shares that the verdict is built on."""
+
+import math
+from dataclasses import asdict, dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from smoothmax.diagnose._rows import Kind, row_measures
+
+#: Rows are measured in chunks of about this many scores: 32 MiB in float32, times a handful of copies.
+CHUNK_SCORES = 1 << 23
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One measure over all rows.
+
+    Attributes:
+        mean: over rows.
+        quantiles: at 5, 25, 50, 75 and 95 %.
+    """
+
+    mean: float
+    quantiles: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The 50 % quantile."""
+        return self.quantiles[2]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How smooth a batch of scores is; `measure` fills it, `verdict` reads it.
+
+    Attributes:
+        num_rows: rows measured.
+        num_classes: n.
+        kind: what the scores are.
+        scale: k at which they were measured.
+        summaries: each measure of `row_measures` over all rows.
+        largest_range: the largest max - min of a row, in score units.
+        low_contrast: share of rows with contrast < 1/2.
+        gap_above_range: share of rows whose gap exceeds their range.
+        top_heavy: share of rows with 1 - p_max < 1e-3.
+        correct: share of rows whose target has the largest score; None without targets.
+        silent: among correct rows, the share with 1 - p_y < 1e-3: no learning signal.
+        dead: among correct rows, the share with 1 - p_y < 2^-24: lost in float32.
+        one_competitor: among wrong rows, the share with a competitor perplexity < 1.5.
+        balanced_loss: mean over classes of the classes' mean losses, nats.
+    """
+
+    num_rows: int
+    num_classes: int
+    kind: Kind
+    scale: float
+    summaries: dict[str, Summary]
+    largest_range: float
+    low_contrast: float
+    gap_above_range: float
+    top_heavy: float
+    correct: float | None = None
+    silent: float | None = None
+    dead: float | None = None
+    one_competitor: float | None = None
+    balanced_loss: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Summary:
+        return self.summaries[name]
+
+    def as_dict(self) -> dict:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def measure(
+    scores: Float[Tensor, "rows classes"],
+    target: Int[Tensor, " rows"] | None = None,
+    *,
+    kind: Kind,
+    scale: float = 1.0,
+) -> Measures:
+    """How smooth softmax(scale scores) is, over a batch: every measure with mean and quantiles.
+
+    Reads the scores in chunks of rows; about ten passes. Nothing is differentiated.
+
+    Args:
+        scores: one row of n >= 2 scores for each sample, at least one row.
+        target: class indices, or None.
+        kind: "logits", "cosines" or "probabilities"; never guessed.
+        scale: k by which the scores are multiplied before softmax.
+
+    Returns:
+        The measures; nan rows make nan measures, and are counted in `notes`.
+
+    Source:
+        `docs/derivations.md`, section 4.
+
+    Example:
+        >>> m = measure(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), kind="logits")
+        >>> round(m["gap"].mean, 4), round(m["perplexity"].mean, 4)
+        (0.4402, 2.5793)
+    """
+    if len(scores) == 0:
+        raise ValueError("`scores` must have at least one row, got none. Measure a batch that has samples.")
+    step = max(1, CHUNK_SCORES // max(1, scores.shape[-1]))
+    chunks = [
+        row_measures(
+            scores[i : i + step], None if target is None else target[i : i + step], kind=kind, scale=scale
+        )
+        for i in range(0, len(scores), step)
+    ]
+    rows = {name: torch.cat([chunk[name] for chunk in chunks]).double() for name in chunks[0]}
+    return summarize(rows, target, num_classes=scores.shape[1], kind=kind, scale=scale)
+
+
+def summarize(
+    rows: dict[str, Tensor], target: Tensor | None, *, num_classes: int, kind: Kind, scale: float
+) -> Measures:
+    """`Measures` from the measures of rows."""
+    count = len(rows["gap"])
+    broken = int(rows["gap"].isnan().sum())
+    notes = (f"{broken} of {count} rows hold nan",) if broken else ()
+    base = Measures(
+        num_rows=count,
+        num_classes=num_classes,
+        kind=kind,
+        scale=scale,
+        summaries={name: _summary(values) for name, values in rows.items()},
+        largest_range=rows["range"].max().item(),
+        low_contrast=_share(rows["contrast"] < 0.5),
+        gap_above_range=_share(rows["gap"] > rows["range"]),
+        top_heavy=_share(-torch.expm1(-scale * rows["gap"]) < 1e-3),
+        notes=notes,
+    )
+    if target is None:
+        return base
+    right = rows["correct"] == 1
+    return Measures(
+        **{**base.__dict__, **_with_target(rows, target, right)},
+    )
+
+
+def _with_target(rows: dict[str, Tensor], target: Tensor, right: Tensor) -> dict[str, float]:
+    wrong_mass = rows["wrong_mass"][right]
+    return {
+        "correct": _share(right),
+        "silent": _share(wrong_mass < 1e-3),
+        "dead": _share(wrong_mass < 2.0**-24),
+        "one_competitor": _share(rows["competitor_perplexity"][~right] < 1.5),
+        "balanced_loss": class_balanced_mean(rows["loss"], target),
+    }
+
+
+def class_balanced_mean(values: Tensor, target: Tensor) -> float:
+    """The mean over the classes present of each class's mean: what `loss_floor` bounds."""
+    _, position, count = torch.unique(target, return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(count), dtype=values.dtype).index_add_(0, position, values)
+    return (sums / count).mean().item()
+
+
+def _summary(values: Tensor) -> Summary:
+    # Sorted once; torch.quantile refuses more than 2^24 values.
+    ordered = values.sort().values
+    picks = [ordered[min(len(ordered) - 1, math.floor(q * len(ordered)))].item() for q in QUANTILES]
+    return Summary(values.mean().item(), tuple(picks))
+
+
+def _share(mask: Tensor) -> float:
+    return mask.double().mean().item() if len(mask) else 0.0

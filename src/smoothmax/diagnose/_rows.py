@@ -1,0 +1,116 @@
+"""How smooth one row of scores is: the measures of `docs/derivations.md`, section 4, row by row.
+
+Notation: z are a row's scores, M the largest, k the sharpness, p = softmax(k z), n the number of
+classes, y the target, q = softmax over the classes other than y.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from smoothmax._checks import check_choice, check_floating, check_positive
+from smoothmax.kernels import reference
+
+Kind = Literal["logits", "cosines", "probabilities"]
+KINDS: tuple[Kind, ...] = ("logits", "cosines", "probabilities")
+
+
+def row_measures(
+    scores: Float[Tensor, "rows classes"],
+    target: Int[Tensor, " rows"] | None = None,
+    *,
+    kind: Kind,
+    scale: float = 1.0,
+) -> dict[str, Float[Tensor, " rows"]]:
+    """Every measure of smoothness of every row at sharpness k = scale.
+
+    Args:
+        scores: one row of n >= 2 scores for each sample.
+        target: class indices; measures that need them are left out without.
+        kind: what the scores are; never guessed. "probabilities" are measured through their logarithm.
+        scale: k, by which the scores are multiplied before softmax. 1 for logits that are fed to
+            softmax as they are.
+
+    Returns:
+        Measures by name, one number a row, in float32 or wider:
+        `gap` LSE_k - M in score units; `normalized_gap` k gap / ln n; `p_max`; `entropy` of p, nats;
+        `perplexity` e^entropy, the effective competitors; `inverse_simpson` 1/sum p^2;
+        `boltzmann_deficit` k (M - sum p z); `range` max - min, `lead` first - second and `magnitude`
+        max - mean, in score units; `contrast` lead/(gap + lead).
+        With a target also `loss` -ln p_y, `wrong_mass` 1 - p_y, `gradient_mass` 2 k (1 - p_y),
+        `boltzmann_deficit` k (M - sum p z); in score units `range` max - min, `lead` first - second,
+        `magnitude` max - mean; `contrast` lead/(gap + lead).
+
+    Source:
+        `docs/derivations.md`, section 4.1.
+    """
+    z = as_scores(scores, kind)
+    check_positive("scale", scale, "It is 1/temperature.", allow_inf=False)
+    if z.ndim != 2 or z.shape[1] < 2:
+        raise ValueError(f"`scores` must have shape (rows, classes >= 2), got {tuple(scores.shape)}.")
+    measured = _without_target(z, scale)
+    if target is not None:
+        if target.shape != z.shape[:1]:
+            raise ValueError(
+                f"`target` must have one index per row, {len(z)}, got shape {tuple(target.shape)}."
+            )
+        measured |= _with_target(z, target, scale)
+    return measured
+
+
+def as_scores(scores: Tensor, kind: Kind) -> Tensor:
+    """Scores of any kind as what softmax takes, in float32 or wider."""
+    check_floating("scores", scores)
+    check_choice("kind", kind, KINDS)
+    z = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    return z.log() if kind == "probabilities" else z
+
+
+def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
+    two = z.topk(2, dim=-1).values
+    lead = torch.where(two[:, 0] == two[:, 1], 0, two[:, 0] - two[:, 1])
+    gap = reference.gap(z, k, (1,)).squeeze(1)
+    p = reference.softmax(z, k, (1,))
+    deficit = k * _expected_shortfall(z, p)
+    entropy = k * gap + deficit
+    return {
+        "gap": gap,
+        "normalized_gap": k * gap / math.log(z.shape[1]),
+        "p_max": torch.exp(-k * gap),
+        "entropy": entropy,
+        "perplexity": entropy.exp(),
+        "inverse_simpson": 1 / p.square().sum(-1),
+        "boltzmann_deficit": deficit,
+        "range": two[:, 0] - z.amin(-1),
+        "lead": lead,
+        "magnitude": two[:, 0] - z.clamp(min=torch.finfo(z.dtype).min).mean(-1),
+        # Neither a lead nor a gap: a hard tie of all that counts, which has no contrast.
+        "contrast": torch.where(lead == 0, 0, lead / (gap + lead)),
+    }
+
+
+def _with_target(z: Tensor, target: Tensor, k: float) -> dict[str, Tensor]:
+    own = z.gather(1, target.unsqueeze(1)).squeeze(1)
+    others = z.scatter(1, target.unsqueeze(1), -math.inf)
+    best = others.amax(-1)
+    lead = k * (reference.logsumexp(others, k, (1,)).squeeze(1) - own)
+    q = reference.softmax(others, k, (1,))
+    entropy = k * (reference.gap(others, k, (1,)).squeeze(1) + _expected_shortfall(others, q))
+    wrong = torch.sigmoid(lead)
+    return {
+        "loss": -torch.nn.functional.logsigmoid(-lead),
+        "wrong_mass": wrong,
+        "gradient_mass": 2 * k * wrong,
+        "competitor_perplexity": entropy.exp(),
+        "target_score": own,
+        "best_other_score": best,
+        "correct": (own >= best).to(z.dtype),
+    }
+
+
+def _expected_shortfall(z: Tensor, p: Tensor) -> Tensor:
+    """M - sum p z, where an entry of weight 0 contributes 0 even infinitely far below."""
+    return torch.where(p == 0, 0, p * (z.amax(-1, keepdim=True) - z)).sum(-1)

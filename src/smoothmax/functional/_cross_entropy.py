@@ -1,0 +1,176 @@
+"""Softmax cross-entropy with a scale and a margin: the smoothed "make the target the largest".
+
+Notation, used in every docstring here: z are the scores of C classes, y the target, k is `scale`,
+m is `margin`, l = LSE_k over the classes other than y.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from smoothmax._checks import check_floating, check_number, check_positive
+from smoothmax.functional._island import full_precision, widen
+from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.kernels import reference
+
+
+def softmax_cross_entropy(
+    scores: Float[Tensor, "*scores"],
+    target: Shaped[Tensor, "*target"],
+    *,
+    scale: float | Tensor = 1.0,
+    margin: float | Tensor = 0.0,
+    weight: Float[Tensor, " classes"] | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    num_items: float | Tensor | None = None,
+) -> Float[Tensor, "*loss"]:
+    """Cross-entropy of softmax(k z) with z_y lowered by m: ln(1 + sum_{j!=y} e^(k (z_j - z_y + m))).
+
+    Computed as softplus(k (l - z_y + m)), so the loss of a confident row keeps its digits where
+    `logsumexp - z_y` gives 0. With scale 1 and margin 0 it is `F.cross_entropy`, whose contract it keeps:
+    shapes (C), (N, C) or (N, C, d1, ...), class indices or probabilities, weight, ignore_index,
+    label_smoothing, reduction. The sum of |gradient| over a row is 2 k (1 - p_y).
+
+    Args:
+        scores: class scores, classes along dim 1 (dim 0 for a single row). float16 and bfloat16 are
+            computed in float32, float64 stays.
+        target: class indices, the shape of scores without classes; or probabilities (floating
+            point), the shape of scores, with margin 0.
+        scale: k in 1/units of the scores, = 1/temperature; a number > 0, or a tensor that broadcasts
+            against the indices (one per row, or learned; its sign is not checked).
+        margin: in units of the scores (for cosines: cosine units); a number, or a tensor like `scale`.
+        weight: one weight per class.
+        ignore_index: rows with this index give no loss and no gradient.
+        label_smoothing: share of the target's mass that goes to all classes evenly. The target's own
+            share sees the margin, as its probability does.
+        reduction: "mean" divides by the summed weights of the rows that count.
+        num_items: replaces that divisor (gradient accumulation).
+
+    Returns:
+        A scalar, or for reduction "none" one loss per row; float32 or float64. "mean" over no rows is nan.
+
+    Raises:
+        IndexError: an index outside [0, C), on the CPU.
+
+    Gap:
+        0 <= loss/k - max(0, max_{j!=y} z_j + m - z_y) <= ln(C)/k; attained where the hinge is 0 and
+        all other classes tie.
+
+    Domain:
+        Every real score; -inf masks a class. Nothing is clamped.
+
+    Source:
+        [Wang2018a] eq. 6, there with s = k and cosines for scores.
+
+    Example:
+        >>> scores, target = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([3])
+        >>> softmax_cross_entropy(scores, target)
+        tensor(0.4402)
+    """
+    check_floating("scores", scores)
+    check_reduction(reduction, num_items)
+    _check_knobs(scale, margin, label_smoothing)
+    with full_precision(scores):
+        z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
+        weight = None if weight is None else weight.to(z.dtype)
+        if target.is_floating_point():
+            losses, divisor = _from_probabilities(z, target, scale, margin, weight, label_smoothing)
+        else:
+            losses, divisor = _from_indices(z, target, scale, margin, weight, ignore_index, label_smoothing)
+        return reduce_rows(losses, divisor, reduction, num_items)
+
+
+def target_cross_entropy(
+    z: Tensor, target_score: Tensor, target: Tensor, k: float | Tensor, margin: float | Tensor
+) -> Tensor:
+    """softplus(k (l - z_y + m)) per row, classes last; `target` must be in range."""
+    others = z.scatter(-1, target.unsqueeze(-1), -torch.inf)
+    along = k.unsqueeze(-1) if isinstance(k, Tensor) else k
+    lse_others = reference.logsumexp(others, along, (z.ndim - 1,)).squeeze(-1)
+    # A lone class has no others: -inf; clamped, its slope in k is 0 and not 0 * inf.
+    lead = (lse_others - target_score + margin).clamp(min=torch.finfo(z.dtype).min)
+    return -F.logsigmoid(-k * lead)
+
+
+def _from_indices(
+    z: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    margin: float | Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    if target.shape != z.shape[:-1]:
+        raise ValueError(_shape_message(z, target))
+    kept = target != ignore_index
+    safe = torch.where(kept, target, 0)
+    k, m = _per_row(scale, z), _per_row(margin, z)
+    own = _target_scores(z, target, ignore_index)
+    nll = target_cross_entropy(z, own, safe, k, m)
+    row_weight = torch.ones_like(nll) if weight is None else weight[safe]
+    losses = row_weight * nll
+    if smoothing:
+        # -ln p_c = nll + k (z_y - m - z_c) for the other classes, nll for the target itself.
+        others = (own - m).unsqueeze(-1) - z
+        others = others.scatter(-1, safe.unsqueeze(-1), 0.0)
+        each = nll.unsqueeze(-1) + (k.unsqueeze(-1) if isinstance(k, Tensor) else k) * others
+        spread = (each if weight is None else weight * each).mean(-1)
+        losses = (1 - smoothing) * losses + smoothing * spread
+    row_weight = torch.where(kept, row_weight, 0)
+    return torch.where(kept, losses, 0), row_weight.sum()
+
+
+def _from_probabilities(
+    z: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    margin: float | Tensor,
+    weight: Tensor | None,
+    smoothing: float,
+) -> tuple[Tensor, float]:
+    if isinstance(margin, Tensor) or margin != 0:
+        raise ValueError(f"`margin` must be 0 with class probabilities, got {margin!r}. Use class indices.")
+    probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
+    if probabilities.shape != z.shape:
+        raise ValueError(_shape_message(z, target))
+    k = _per_row(scale, z)
+    k = k.unsqueeze(-1) if isinstance(k, Tensor) else k
+    last = (z.ndim - 1,)
+    nll = k * (reference.gap(z, k, last) + (z.amax(-1, keepdim=True) - z))
+    mixed = (1 - smoothing) * probabilities + smoothing / z.shape[-1]
+    # A class of probability 0 costs nothing, even at a score of -inf.
+    each = torch.where(mixed == 0, 0, nll) * mixed
+    losses = (each if weight is None else weight * each).sum(-1)
+    return losses, float(losses.numel())
+
+
+def _target_scores(z: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """z_y, 0 where the row is ignored; by nll_loss for torch's own check of the range."""
+    rows = z.reshape(-1, z.shape[-1])
+    picked = F.nll_loss(rows, target.reshape(-1), ignore_index=ignore_index, reduction="none")
+    return -picked.reshape(target.shape)
+
+
+def _per_row(knob: float | Tensor, z: Tensor) -> float | Tensor:
+    return knob.to(z.dtype) if isinstance(knob, Tensor) else float(knob)
+
+
+def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float) -> None:
+    check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
+    if not isinstance(margin, Tensor):
+        check_number("margin", margin)
+    if not 0 <= smoothing <= 1:
+        raise ValueError(
+            f"`label_smoothing` must be in [0, 1], got {smoothing!r}. It is a share of the mass."
+        )
+
+
+def _shape_message(z: Tensor, target: Tensor) -> str:
+    return (
+        f"`target` must hold one index per row, shape {tuple(z.shape[:-1])}, or one probability per score, "
+        f"got shape {tuple(target.shape)} and dtype {target.dtype} for {z.shape[-1]} classes."
+    )

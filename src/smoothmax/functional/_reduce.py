@@ -1,0 +1,38 @@
+"""From losses of rows to the loss of a batch: the one place where reductions happen."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from smoothmax._checks import check_choice
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+def check_reduction(reduction: str, num_items: float | Tensor | None) -> None:
+    """Raise unless the reduction is known and `num_items` goes with it."""
+    check_choice("reduction", reduction, ("none", "mean", "sum"))
+    if num_items is not None and reduction != "mean":
+        raise ValueError(f"`num_items` divides a mean, got reduction={reduction!r}. Leave one of them out.")
+
+
+def reduce_rows(
+    losses: Tensor,
+    divisor: Tensor | float,
+    reduction: Reduction,
+    num_items: float | Tensor | None,
+) -> Tensor:
+    """The batch's loss, as `F.cross_entropy` reduces it.
+
+    Args:
+        losses: one per row, already weighted, 0 where the row is ignored.
+        divisor: what "mean" divides by: the summed class weights of the rows that count. 0 gives nan.
+        reduction: "none", "mean" or "sum".
+        num_items: replaces `divisor` (gradient accumulation: the count over all micro-batches).
+    """
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    if reduction == "sum":
+        return total
+    return total / (divisor if num_items is None else num_items)

@@ -1,0 +1,1 @@
+"""Log-sum-exp in one place: what the families and the losses are computed with."""

@@ -1,0 +1,174 @@
+"""What a scale allows and what it costs, in numbers and in words."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from smoothmax._checks import check_count, check_positive
+from smoothmax.scale._closed_forms import best_probability, initial_loss_bound, loss_floor, scale_for
+
+#: The recommended scale lets perfectly separated classes reach this probability. On real sets the
+#: accuracy is flat around it (benchmarks/scale_sweep.md).
+RECOMMENDED_PROBABILITY = 0.99
+
+
+class ScaleWindow(NamedTuple):
+    """The scales between "can learn at all" and "starts out too sharp".
+
+    Attributes:
+        low: below it no balanced classes reach the probability asked for.
+        high: above it the loss of random directions may exceed ln n by more than the excess allowed.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def empty(self) -> bool:
+        """Whether no scale meets both conditions."""
+        return self.low > self.high
+
+
+def recommended_scale(num_classes: int, *, margin: float = 0.0) -> float:
+    """`scale_for` at probability 0.99: from the number of classes alone, before any training.
+
+    Args:
+        num_classes: n >= 2.
+        margin: m in cosine units.
+
+    Returns:
+        s in 1/cosine units.
+
+    Source:
+        [Wang2017] prop. 2, inverted; the probability is measured, see `benchmarks/scale_sweep.md`.
+    """
+    return scale_for(num_classes, probability=RECOMMENDED_PROBABILITY, margin=margin)
+
+
+def scale_window(
+    num_classes: int,
+    dim: int,
+    *,
+    probability: float = 0.9,
+    excess: float = 1.0,
+    margin: float = 0.0,
+) -> ScaleWindow:
+    """The window ((n-1)/n) ln((n-1) p/(1-p)) <= s <= sqrt(2 d e).
+
+    Args:
+        num_classes: n >= 2.
+        dim: d >= 2, the number of features.
+        probability: p that perfectly separated classes must be able to reach.
+        excess: e > 0 in nats: how far the expected loss of random directions may lie above ln n.
+        margin: m in cosine units; it moves the lower end.
+
+    Returns:
+        (low, high); `empty` where low > high: then raise the dimension, sharpen while training, or
+        accept a larger excess.
+
+    Source:
+        `docs/derivations.md`, Theorems 5.1 and 5.4.
+
+    Example:
+        >>> low, high = scale_window(10575, 512)
+        >>> round(low, 2), round(high, 2)
+        (11.46, 32.0)
+    """
+    check_count("dim", dim, 2, "It is the number of features.")
+    check_positive("excess", excess, "It is a number of nats.")
+    return ScaleWindow(
+        scale_for(num_classes, probability=probability, margin=margin), math.sqrt(2 * dim * excess)
+    )
+
+
+def frozen_scale(num_classes: int, dim: int) -> float:
+    """sqrt(2 d ln n): above it softmax over random directions is ruled by a few classes (leading order).
+
+    Args:
+        num_classes: n >= 2.
+        dim: d >= 2, the number of features.
+
+    Returns:
+        s in 1/cosine units.
+
+    Source:
+        [Derrida1981] sec. III, the random energy model.
+    """
+    check_count("num_classes", num_classes, 2, "One class has nothing to compete with.")
+    check_count("dim", dim, 2, "It is the number of features.")
+    return math.sqrt(2 * dim * math.log(num_classes))
+
+
+@dataclass(frozen=True)
+class ScaleExplanation:
+    """What a scale allows and costs; `explain_scale` fills it.
+
+    Attributes:
+        scale: s.
+        num_classes: n.
+        dim: d, or None where it was not given.
+        margin: m in cosine units.
+        floor: smallest class-balanced mean loss, nats; below 0 it cannot go, and here not below this.
+        probability: e^-floor, the best probability.
+        implied_margin: ln(n-1)/s, the largest margin that smoothing itself adds, in cosine units.
+        initial_excess: bound on the loss of random directions above ln n, nats; None without d.
+        frozen: the scale above which random directions are ruled by a few classes; None without d.
+    """
+
+    scale: float
+    num_classes: int
+    dim: int | None
+    margin: float
+    floor: float
+    probability: float
+    implied_margin: float
+    initial_excess: float | None
+    frozen: float | None
+
+    def sentences(self) -> list[str]:
+        """The same in words, one sentence each."""
+        said = [
+            f"No training brings the class-balanced loss below {self.floor:.4g} nats "
+            f"(probability {self.probability:.4g}).",
+            f"Smoothing acts as a margin of at most {self.implied_margin:.3g} cosine units.",
+        ]
+        if self.initial_excess is not None and self.frozen is not None:
+            said.append(
+                f"At random directions the loss exceeds ln n by at most {self.initial_excess:.3g} nats."
+            )
+            if self.scale > self.frozen:
+                said.append(f"Too sharp to start with: above {self.frozen:.3g} a few classes rule every row.")
+        return said
+
+
+def explain_scale(
+    scale: float, num_classes: int, dim: int | None = None, *, margin: float = 0.0
+) -> ScaleExplanation:
+    """What this scale allows and costs, before any training.
+
+    Args:
+        scale: s > 0.
+        num_classes: n >= 2.
+        dim: d >= 2, the number of features, or None.
+        margin: m in cosine units.
+
+    Returns:
+        The numbers; `sentences()` says them in words.
+
+    Source:
+        `docs/derivations.md`, Theorems 3.1, 5.1 and 5.4.
+    """
+    check_positive("scale", scale, "If you meant a temperature, pass 1/temperature.", allow_inf=False)
+    return ScaleExplanation(
+        scale=scale,
+        num_classes=num_classes,
+        dim=dim,
+        margin=margin,
+        floor=loss_floor(num_classes, scale, margin=margin),
+        probability=best_probability(num_classes, scale, margin=margin),
+        implied_margin=math.log(num_classes - 1) / scale,
+        initial_excess=None
+        if dim is None
+        else initial_loss_bound(num_classes, scale, dim) - math.log(num_classes),
+        frozen=None if dim is None else frozen_scale(num_classes, dim),
+    )
