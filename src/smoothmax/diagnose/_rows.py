@@ -41,8 +41,8 @@ def row_measures(
         `boltzmann_deficit` k (M - sum p z); `range` max - min, `lead` first - second and `magnitude`
         max - mean, in score units; `contrast` lead/(gap + lead).
         With a target also `loss` -ln p_y, `wrong_mass` 1 - p_y, `gradient_mass` 2 k (1 - p_y),
-        `boltzmann_deficit` k (M - sum p z); in score units `range` max - min, `lead` first - second,
-        `magnitude` max - mean; `contrast` lead/(gap + lead).
+        `competitor_perplexity` e^H(q), `target_score`, `best_other_score` and `correct` (1 where y has the
+        largest score, ties included).
 
     Source:
         `docs/derivations.md`, section 4.1.
