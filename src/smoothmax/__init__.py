@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from smoothmax.families import Family, LogSumExp
     from smoothmax.ops import smooth_argmax, smooth_max
     from smoothmax.scale import (
+        ScoreMagnitude,
         SharpenWhileErrors,
         adacos_fixed_scale,
         best_probability,
@@ -33,6 +34,7 @@ __all__ = [
     "Family",
     "LogSumExp",
     "Measures",
+    "ScoreMagnitude",
     "SharpenWhileErrors",
     "Thresholds",
     "Verdict",

@@ -78,7 +78,7 @@ class LogSumExp(Family):
     def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
         check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of x.")
+        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
         return cls((math.log(n) if n > 1 else 1.0) / tolerance)
 
     @classmethod

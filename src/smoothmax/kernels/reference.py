@@ -82,31 +82,39 @@ def split(x: Tensor, k: float | Tensor, dims: Dims, *, fixed_anchor: bool = True
     """
     anchor = _anchor(x, k, dims)
     hard = torch.isinf(anchor)
-    largest = torch.finfo(x.dtype).max
+    largest, least = torch.finfo(x.dtype).max, _least(x)
     if isinstance(k, Tensor):
         hard = hard | torch.isinf(k)
-        # For 0, a number that gives the limit 1/n and still sends an infinite distance to exp(-inf).
-        nearly_zero = 1e4 * torch.finfo(x.dtype).tiny
-        k = torch.where(torch.isinf(k), 1.0, torch.where(k == 0, nearly_zero, k))
-    elif math.isinf(k):
+        k = torch.where(torch.isinf(k), 1.0, k)
+        k = torch.where((k >= 0) & (k < least), least, torch.where((k < 0) & (k > -least), -least, k))
+    elif k > largest:
         hard, k = torch.ones_like(hard), 1.0
+    else:
+        k = max(k, least)
     top = x == anchor
     # Hard rows are computed elsewhere: here they are rows of zeros, so that no nan reaches a derivative.
     base = torch.where(hard, 0, anchor.detach() if fixed_anchor else anchor)
     # Clamped, an entry infinitely far away still has exp(k below) = 0, without 0 * inf in the slope in k.
     below = (x - base).clamp(-largest, largest)
-    terms = torch.exp(torch.where(hard, 0, k) * below)
+    # `where` of two numbers would be float32, whatever x is.
+    terms = torch.exp(torch.where(hard, torch.zeros_like(base), k) * below)
     own = terms - 1 if fixed_anchor else torch.zeros_like(base)
     rest = torch.where(top, own, terms).sum(dims, keepdim=True) + (top.sum(dims, keepdim=True) - 1)
     return Parts(anchor, torch.where(hard, 0, rest), terms, k, hard)
 
 
 def _over(parts: Parts, k: float | Tensor) -> Tensor:
-    """log1p(rest)/k, and its limit +inf, with the slopes kept, for k = 0 and more than one entry."""
+    """log1p(rest)/k, and its limit, infinite with the slopes kept, for k = 0 and more than one entry."""
     value = torch.log1p(parts.rest) / parts.sharpness
-    if not isinstance(k, Tensor):
+    if not isinstance(k, Tensor) and k >= _least(value):
         return value
-    return value + torch.where((k == 0) & (parts.rest > 0), math.inf, 0.0)
+    limit = torch.where(parts.rest > 0, math.inf * torch.sign(value.detach()), 0.0)
+    return value + (torch.where(k.abs() < _least(value), limit, 0.0) if isinstance(k, Tensor) else limit)
+
+
+def _least(x: Tensor) -> float:
+    """A |k| below this counts as 0: the least that sends the largest distance to exp(-inf) still."""
+    return 1e3 * torch.finfo(x.dtype).tiny
 
 
 def _anchor(x: Tensor, k: float | Tensor, dims: Dims) -> Tensor:
@@ -123,4 +131,4 @@ def _is_void(anchor: Tensor, k: float | Tensor) -> Tensor:
 
 
 def _is_empty(x: Tensor, dims: Dims) -> bool:
-    return any(x.shape[dim] == 0 for dim in dims)
+    return x.numel() == 0 and any(x.shape[dim] == 0 for dim in dims)

@@ -19,6 +19,7 @@ class _Head(nn.Module):
     """What the heads share: prototypes (classes, features) and a scale, fixed or a rule."""
 
     kind: ClassVar[Literal["logits", "cosines"]]
+    margin: float = 0.0
 
     def __init__(self, in_features: int, num_classes: int, scale: Scale, options: dict) -> None:
         super().__init__()
@@ -36,9 +37,23 @@ class _Head(nn.Module):
         scale = "" if isinstance(self.scale, nn.Module) else f", scale={self.scale:g}"
         return f"{self.in_features}, {self.num_classes}{scale}"
 
+    def scores(self, input: Tensor) -> Tensor:
+        """Margin-free scores, before the scale."""
+        raise NotImplementedError
+
     def scale_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """The scale for this batch: the number, or what the rule says of these margin-free scores."""
-        return self.scale(scores.detach(), target) if isinstance(self.scale, nn.Module) else self.scale
+        return self.scale(scores, target) if isinstance(self.scale, nn.Module) else self.scale
+
+    def loss(self, scores: Tensor, target: Tensor, scale: float | Tensor) -> Tensor:
+        """The loss of margin-free scores at a scale."""
+        margin = self.margin
+        return functional.softmax_cross_entropy(scores, target, scale=scale, margin=margin, **self.options)
+
+    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
+        """The loss of a batch."""
+        scores = self.scores(input)
+        return self.loss(scores, target, self.scale_at(scores, target))
 
 
 class LinearHead(_Head):
@@ -87,13 +102,6 @@ class LinearHead(_Head):
     def scores(self, input: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows classes"]:
         """W f + b, before the scale."""
         return F.linear(input, self.prototypes, self.bias)
-
-    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
-        """The loss of a batch."""
-        scores = self.scores(input)
-        return functional.softmax_cross_entropy(
-            scores, target, scale=self.scale_at(scores, target), **self.options
-        )
 
 
 class CosineHead(_Head):
@@ -149,10 +157,3 @@ class CosineHead(_Head):
     def scores(self, input: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows classes"]:
         """Cosines, without margin and scale: for evaluation, measures and export."""
         return functional.cosines(input, self.prototypes)
-
-    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
-        """The loss of a batch."""
-        scores = self.scores(input)
-        return functional.softmax_cross_entropy(
-            scores, target, scale=self.scale_at(scores, target), margin=self.margin, **self.options
-        )
