@@ -64,7 +64,7 @@ def softmax_cross_entropy(
         Every real score; -inf masks a class. Nothing is clamped.
 
     Source:
-        [Wang2018a] eq. 6, there with s = k and cosines for scores.
+        [Wang2018a] eq. 4, there with s = k and cosines for scores.
 
     Example:
         >>> scores, target = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([3])

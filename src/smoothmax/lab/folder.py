@@ -75,7 +75,8 @@ class Folder:
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
             name = changed[0]
+            then, now = before.get(name), settings[name]
             raise BadData(
-                f"--resume: {self.path} was begun with {name} = {before.get(name)!r}, now it is {settings[name]!r}. "
+                f"--resume: {self.path} was begun with {name} = {then!r}, now it is {now!r}. "
                 "Give the same settings, another --out, or leave --resume out to start afresh."
             )

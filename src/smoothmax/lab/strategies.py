@@ -122,7 +122,8 @@ NAMED = {
         Strategy(
             "normface",
             "NormFace, recommended s",
-            "cosines times the scale at which separated classes reach p = 0.99, from the number of classes alone",
+            "cosines times the scale at which separated classes reach p = 0.99: "
+            "known from the number of classes alone",
             _normface,
         ),
         Strategy(

@@ -108,7 +108,7 @@ class Training:
         write_atomically(path, lambda file: torch.save(state, file))
 
     def load(self, path: Path) -> Any:
-        """Go on from what `save` wrote for the same strategy, rows, budget and seed; return what lay beside."""
+        """Go on from what `save` wrote for the same arguments; returns what lay beside the state."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.head.load_state_dict(state["head"])

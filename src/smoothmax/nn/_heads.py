@@ -72,7 +72,7 @@ class LinearHead(_Head):
     Keys of the state: `prototypes` (C, D), `bias` (C), and the rule's own under `scale.`.
 
     Source:
-        [Bridle1990] eq. 3.
+        [Bridle1990].
     """
 
     kind: ClassVar[Literal["logits", "cosines"]] = "logits"
@@ -123,7 +123,7 @@ class CosineHead(_Head):
     Keys of the state: `prototypes` (C, D), and the rule's own under `scale.`.
 
     Source:
-        [Wang2017] eq. 6; [Wang2018b] eq. 4 with a margin.
+        [Wang2017] eq. 6; [Wang2018a] eq. 4 with a margin.
     """
 
     kind: ClassVar[Literal["logits", "cosines"]] = "cosines"

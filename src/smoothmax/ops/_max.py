@@ -48,7 +48,7 @@ def smooth_max(
         0 <= smooth_max - max <= ln(n)/k for log-sum-exp; `family.gap(n)` for each family.
 
     Source:
-        [NielsenSun2016] sec. 1.
+        [NielsenSun2016] for the bounds; Theorem 2.1 of `docs/derivations.md`.
 
     Example:
         >>> smooth_max(torch.tensor([1.0, 2.0, 3.0, 4.0]), sharpness=1.0)
@@ -87,7 +87,7 @@ def smooth_argmax(
         `smooth_max`'s gap bounds ln(1/p_max)/k.
 
     Source:
-        [Bridle1990] eq. 3, there with k = 1.
+        [Bridle1990], there with k = 1.
 
     Example:
         >>> smooth_argmax(torch.tensor([1.0, 2.0, 3.0, 4.0]), sharpness=1.0)
