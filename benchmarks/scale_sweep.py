@@ -1,6 +1,6 @@
 """Is the recommended scale as good as the best of a sweep? Glyphs, digits and city names, several seeds.
 
-Run: python benchmarks/scale_sweep.py [--data glyphs,digits,cities] [--seeds 3] [--epochs 16]
+Run: python benchmarks/scale_sweep.py [--data glyphs,digits,cities] [--seeds 3] [--epochs 12]
 Writes scale_sweep.json and scale_sweep.md beside itself. Runs are kept under benchmarks/.runs, so a stopped
 study goes on where it was.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="glyphs,digits,cities")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     found = {name: sweep(name, options.seeds, options.epochs) for name in options.data.split(",")}
     write_atomically(HERE / "scale_sweep.json", lambda f: f.write((json.dumps(found, indent=1) + "\n").encode()))

@@ -1,6 +1,7 @@
 """The program: parses before torch is imported, then hands over to the command.
 
-Exit codes: 0 done, 2 bad input with one line on the standard error stream, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the machine failed (a full disk), 2 bad input with one line on the standard error
+stream, 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -11,7 +12,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
 
-NEEDED = {"rich": "rich", "matplotlib": "matplotlib", "jinja2": "jinja2", "PIL": "pillow"}
+from smoothmax._errors import BadInput
+
+#: What the commands print and draw with.
+NEEDED = ("rich", "matplotlib", "jinja2")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,20 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("smoothmax: stopped. What is finished is kept; --resume goes on with it.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except (ValueError, TypeError) as error:
-        if options.traceback:
-            raise
-        print(f"smoothmax {options.command}: {_one_line(error)}", file=sys.stderr)
+    except BadInput as error:
+        print(f"smoothmax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"smoothmax {options.command}: {error}. What is finished is kept.", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="smoothmax", description="Choose and see the smoothness of max and softmax.")
     parser.add_argument("--version", action="version", version=f"smoothmax {_version()}")
-    parser.add_argument("--traceback", action="store_true", help="show where an input error was found")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
     _add_scale(commands)
@@ -68,7 +69,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
         help="which to run (default: all; normface-X is cosines at scale X)",
     )
     add("--seeds", type=_count, default=2, metavar="N", help="runs of each strategy (default: 2)")
-    add("--epochs", type=_count, default=16, metavar="N", help="passes over the training rows (default: 16)")
+    add("--epochs", type=_count, default=12, metavar="N", help="passes over the training rows (default: 12)")
     add(
         "--out",
         default="smoothmax-out",
@@ -102,9 +103,9 @@ def _command(commands: argparse._SubParsersAction, name: str, about: str, module
 
 
 def _run(module: str, options: argparse.Namespace) -> int:
-    missing = [package for name, package in NEEDED.items() if find_spec(name) is None]
+    missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise ValueError(f"this needs {', '.join(missing)}. Install them: pip install 'smoothmax[cli]'")
+        raise BadInput(f"this needs {', '.join(missing)}. Install them: pip install 'smoothmax[cli]'")
     return import_module(module).run(options)
 
 
@@ -118,7 +119,3 @@ def _version() -> str:
     from smoothmax import __version__
 
     return __version__
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_floating, check_positive
-from smoothmax.kernels import reference
+from smoothmax.families import LogSumExp
 
 Kind = Literal["logits", "cosines", "probabilities"]
 KINDS: tuple[Kind, ...] = ("logits", "cosines", "probabilities")
@@ -78,8 +78,8 @@ def as_scores(scores: Tensor, kind: Kind) -> Tensor:
 def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
     two = z.topk(2, dim=-1).values
     lead = torch.where(two[:, 0] == two[:, 1], 0, two[:, 0] - two[:, 1])
-    gap = reference.gap(z, k, (1,)).squeeze(1)
-    p = reference.softmax(z, k, (1,))
+    family = LogSumExp(k)
+    gap, p = family.gap_of(z), family.weights(z)
     deficit = k * _expected_shortfall(z, p)
     entropy = k * gap + deficit
     return {
@@ -102,9 +102,9 @@ def _with_target(z: Tensor, target: Tensor, k: float) -> dict[str, Tensor]:
     own = z.gather(1, target.unsqueeze(1)).squeeze(1)
     others = z.scatter(1, target.unsqueeze(1), -math.inf)
     best = others.amax(-1)
-    gap = reference.gap(others, k, (1,)).squeeze(1)
+    family = LogSumExp(k)
+    gap, q = family.gap_of(others), family.weights(others)
     lead = k * (gap + (best - own))  # differences first: what all scores share costs no digits
-    q = reference.softmax(others, k, (1,))
     entropy = k * (gap + _expected_shortfall(others, q))
     wrong = torch.sigmoid(lead)
     return {

@@ -3,9 +3,10 @@
 import json
 import sys
 from argparse import Namespace
+from difflib import get_close_matches
 from pathlib import Path
 
-from smoothmax._checks import check_choice
+from smoothmax._errors import BadInput
 from smoothmax.lab.compare import Plan, compare
 from smoothmax.lab.data import load
 from smoothmax.lab.progress import observer
@@ -45,9 +46,7 @@ def choose(names: str | None) -> list[Strategy]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     chosen = [_strategy(name) for name in dict.fromkeys(wanted)]
     if not chosen:
-        raise ValueError(
-            f"--strategies must name at least one, got {names!r}. Known: {', '.join(STRATEGIES)}."
-        )
+        raise BadInput(f"--strategies must name at least one, got {names!r}. Known: {', '.join(STRATEGIES)}.")
     return chosen
 
 
@@ -55,5 +54,8 @@ def _strategy(name: str) -> Strategy:
     prefix, _, scale = name.partition("normface-")
     if not prefix and name not in STRATEGIES and scale.replace(".", "", 1).isdigit() and float(scale) > 0:
         return cosine_at(float(scale))
-    check_choice("--strategies", name, STRATEGIES)
+    if name not in STRATEGIES:
+        near = get_close_matches(name, STRATEGIES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise BadInput(f"--strategies: {name!r} is not one of {', '.join(STRATEGIES)}.{hint}")
     return STRATEGIES[name]

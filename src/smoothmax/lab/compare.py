@@ -38,6 +38,9 @@ class Plan:
 class Observer(Protocol):
     """Who is told how far the work is."""
 
+    def begins(self, plan: Plan) -> None:
+        """The input is accepted and the work starts."""
+
     def run_begins(self, strategy: Strategy, seed: int) -> None:
         """A run starts, or is gone on with."""
 
@@ -59,6 +62,7 @@ def compare(plan: Plan, observer: Observer) -> dict:
     check_rows(plan.data, plan.budget.batch, len(parts.train))
     folder = Folder(plan.out)
     folder.open(_settings(plan), resume=plan.resume)
+    observer.begins(plan)
     records = list(_records(plan, parts, folder, observer))
     results = summarize(plan.data, cuts, plan.budget, plan.strategies, records)
     folder.write_json("results.json", results)
@@ -70,14 +74,14 @@ def _records(plan: Plan, parts: Parts, folder: Folder, observer: Observer) -> It
         for strategy in plan.strategies:
             record = folder.finished(strategy.name, seed)
             if record is None:
-                record = _run(plan, parts, folder, observer, strategy, seed)
+                record = folder.finish(_run(plan, parts, folder, observer, strategy, seed))
             observer.run_ends(strategy, seed, record)
             yield record
 
 
 def _run(plan: Plan, parts: Parts, folder: Folder, observer: Observer, strategy: Strategy, seed: int) -> dict:
     observer.run_begins(strategy, seed)
-    record = run(
+    return run(
         strategy,
         seed,
         parts,
@@ -85,8 +89,6 @@ def _run(plan: Plan, parts: Parts, folder: Folder, observer: Observer, strategy:
         checkpoint=folder.checkpoint(strategy.name, seed),
         on_epoch=lambda number, epoch: observer.epoch_ends(strategy, seed, number, epoch),
     )
-    folder.finish(record)
-    return record
 
 
 def _settings(plan: Plan) -> dict:

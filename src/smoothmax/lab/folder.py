@@ -29,6 +29,8 @@ class Folder:
             if not resume and self.runs.exists():
                 shutil.rmtree(self.runs)
             self.runs.mkdir(parents=True, exist_ok=True)
+            for left in [*self.path.glob(".*.tmp"), *self.runs.glob(".*.tmp")]:
+                left.unlink(missing_ok=True)  # of a process that was killed while it wrote
             if resume:
                 self._compare(settings)
             self.write_json("runs/settings.json", settings)
@@ -43,11 +45,12 @@ class Folder:
         path = self._run(strategy, seed, "json")
         return json.loads(path.read_text()) if path.exists() else None
 
-    def finish(self, record: dict) -> None:
-        """Keep the record of a run; its checkpoint goes."""
+    def finish(self, record: dict) -> dict:
+        """Keep the record of a run, its checkpoint goes; returns it as kept, which is what --resume sees."""
         strategy, seed = record["strategy"], record["seed"]
-        self.write_json(self._run(strategy, seed, "json").relative_to(self.path), record)
+        path = self.write_json(self._run(strategy, seed, "json").relative_to(self.path), record)
         self.checkpoint(strategy, seed).unlink(missing_ok=True)
+        return json.loads(path.read_text())
 
     def checkpoint(self, strategy: str, seed: int) -> Path:
         """Where the state of an unfinished run is kept."""

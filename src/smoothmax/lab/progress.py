@@ -16,7 +16,6 @@ from smoothmax.lab.train import Epoch
 def observer(plan: Plan) -> Iterator[Observer]:
     """The observer that suits the standard error stream."""
     console = Console(stderr=True)
-    _introduce(plan)
     if not console.is_terminal:
         yield _Lines(plan)
         return
@@ -32,15 +31,11 @@ def observer(plan: Plan) -> Iterator[Observer]:
         yield _Bars(plan, progress)
 
 
-def _introduce(plan: Plan) -> None:
+def _introduction(plan: Plan) -> list[str]:
     data = plan.data
-    print(
-        f"{data.name}: {len(data.labels):,} rows, {data.num_classes:,} classes, {data.dim} features; "
-        f"{len(plan.strategies)} strategies x {plan.seeds} seeds x {plan.budget.epochs} epochs",
-        file=sys.stderr,
-    )
-    for note in data.notes:
-        print(f"  {note}", file=sys.stderr)
+    work = f"{len(plan.strategies)} strategies x {plan.seeds} seeds x {plan.budget.epochs} epochs"
+    sizes = f"{len(data.labels):,} rows, {data.num_classes:,} classes, {data.dim} features"
+    return [f"{data.name}: {sizes}; {work}", *(f"  {note}" for note in data.notes)]
 
 
 class _Lines:
@@ -48,6 +43,11 @@ class _Lines:
 
     def __init__(self, plan: Plan) -> None:
         self.epochs = plan.budget.epochs
+
+    def begins(self, plan: Plan) -> None:
+        """Say what is compared on what."""
+        for line in _introduction(plan):
+            print(line, file=sys.stderr)
 
     def run_begins(self, strategy: Strategy, seed: int) -> None:
         """Nothing to say before the first epoch."""
@@ -76,6 +76,11 @@ class _Bars:
         self.epochs, self.progress = plan.budget.epochs, progress
         self.task = progress.add_task("", total=total, now="")
         self.runs_done = 0
+
+    def begins(self, plan: Plan) -> None:
+        """Say what is compared on what, above the bar."""
+        for line in _introduction(plan):
+            self.progress.console.print(line, highlight=False)
 
     def run_begins(self, strategy: Strategy, seed: int) -> None:
         """Show what is trained now."""

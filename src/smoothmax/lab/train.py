@@ -29,7 +29,7 @@ class Budget:
         dim: length of the embedding.
     """
 
-    epochs: int = 8
+    epochs: int = 12
     batch: int = 256
     learning_rate: float = 0.1
     momentum: float = 0.9

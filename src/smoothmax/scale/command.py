@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from typing import Any, TextIO
 
+from smoothmax._errors import BadInput
 from smoothmax.scale._closed_forms import best_probability, loss_floor, scale_for
 from smoothmax.scale._explain import RECOMMENDED_PROBABILITY, explain_scale, scale_window
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
@@ -17,16 +18,12 @@ WINDOW_PROBABILITY, WINDOW_EXCESS = 0.9, 1.0
 def run(options: Namespace) -> int:
     """Run the command; returns its exit code."""
     if options.probability is not None and options.loss is not None:
-        raise ValueError("--probability and --loss say the same thing in other units. Give one of them.")
-    if options.dim < 2:
-        raise ValueError(f"--dim must be at least 2, got {options.dim}. It is the number of features.")
-    advice = advise(
-        options.classes,
-        options.dim,
-        probability=options.probability,
-        loss=options.loss,
-        margin=options.margin,
-    )
+        raise BadInput("--probability and --loss say the same thing in other units. Give one of them.")
+    goal = {"probability": options.probability, "loss": options.loss}
+    try:
+        advice = advise(options.classes, options.dim, margin=options.margin, **goal)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     if options.json:
         print(json.dumps(advice, allow_nan=False))
     else:

