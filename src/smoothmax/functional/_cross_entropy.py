@@ -177,6 +177,11 @@ def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     if not isinstance(margin, Tensor):
         check_number("margin", margin)
+    check_smoothing(smoothing)
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raise unless 0 <= smoothing <= 1."""
     if not 0 <= smoothing <= 1:
         raise ValueError(
             f"`label_smoothing` must be in [0, 1], got {smoothing!r}. It is a share of the mass."

@@ -8,6 +8,8 @@ import math
 import statistics
 
 ACCURACIES = {"closed": "closed-set accuracy", "tar": "TAR"}
+#: Half of the last digit that accuracies are shown with.
+VISIBLE = 5e-4
 #: What must be equal before two trainings are called the same to the bit.
 _SAME = {"metrics": ("closed", "tar", "rank1", "final_loss"), "curves": ("loss", "error")}
 
@@ -18,6 +20,7 @@ def conclude(results: dict) -> list[str]:
     named = contenders(results)
     said = (
         _winner(named),
+        _ties(named),
         _hindsight(named, results),
         _floor(rows),
         _too_sharp(rows),
@@ -36,7 +39,7 @@ def contenders(results: dict) -> list[dict]:
 
 
 def quality(row: dict) -> float:
-    """Mean of closed-set accuracy and TAR, of those that were measured: what the order goes by; nan for none."""
+    """Mean of closed-set accuracy and TAR, of those measured: what the order goes by; nan for none."""
     known = [row["metrics"][name]["mean"] for name in _known(row)]
     return math.fsum(known) / len(known) if known else math.nan
 
@@ -55,12 +58,13 @@ def _winner(named: list[dict]) -> str:
         return f"{first['title']}: {_scores(first)}."
     measure = " and ".join(ACCURACIES[name] for name in _known(first))
     ranked = f"the mean of {measure}" if len(_known(first)) > 1 else measure
-    return f"Best by {ranked}: {first['title']} ({_scores(first)}).{_ties(first, named)}"
+    return f"Best by {ranked}: {first['title']} ({_scores(first)})."
 
 
-def _ties(first: dict, named: list[dict]) -> str:
-    close = [r["title"] for r in named if r is not first and _close(first, r)]
-    return f" Within one standard deviation between seeds of it: {'; '.join(close)}." if close else ""
+def _ties(named: list[dict]) -> str | None:
+    first = best(named)
+    close = [r["title"] for r in named if r is not first and first is not None and _close(first, r)]
+    return f"At most one standard deviation between seeds behind it: {'; '.join(close)}." if close else None
 
 
 def _close(first: dict, row: dict) -> bool:
@@ -113,11 +117,12 @@ def _recommended(results: dict, rows: dict) -> str | None:
 
 
 def _place(name: str, own: dict, fixed: list[dict]) -> str:
-    top = max(fixed, key=lambda row: row["metrics"][name]["mean"])
-    behind = top["metrics"][name]["mean"] - own["metrics"][name]["mean"]
-    if behind <= 0:
-        return f"the best in {ACCURACIES[name]}"
-    return f"{100 * behind:.1f} points behind the best ({top['title']}) in {ACCURACIES[name]}"
+    value = own["metrics"][name]["mean"]
+    top = max((row for row in fixed if row is not own), key=lambda row: row["metrics"][name]["mean"])
+    behind = top["metrics"][name]["mean"] - value
+    if behind > 0:
+        return f"{100 * behind:.1f} points behind the best ({top['title']}) in {ACCURACIES[name]}"
+    return f"{'level with the best' if behind == 0 else 'the best'} in {ACCURACIES[name]}"
 
 
 def _absorbed(rows: dict) -> str | None:
@@ -125,10 +130,12 @@ def _absorbed(rows: dict) -> str | None:
         return None
     plain, hot, corrected = (rows[name] for name in ("softmax", "temperature", "temperature-corrected"))
     same = all(plain[part][name] == corrected[part][name] for part, names in _SAME.items() for name in names)
-    how = "to the bit" if same else f"but for rounding{_in_brackets(_difference(corrected, plain))}"
+    rest = "" if same else _in_brackets(_difference(corrected, plain), "here: ")
+    how = "to the bit" if same else "in exact arithmetic"
+    change = _in_brackets(_difference(hot, plain))
     return (
-        f"A fixed temperature before a linear layer is absorbed {how} when start, learning rate and decay are "
-        f"corrected; uncorrected it only changes the learning rate{_in_brackets(_difference(hot, plain))}."
+        f"A fixed temperature before a linear layer is absorbed {how} when start, learning rate and decay "
+        f"are corrected{rest}; uncorrected it only changes the learning rate{change}."
     )
 
 
@@ -137,12 +144,10 @@ def _advice(named: list[dict], rows: dict) -> str | None:
     if first is None or own is None or len(named) == 1:
         return None
     scale = f"{own['metrics']['scale']['mean']:.3g}"
-    if first is own or _close(first, own):
-        return (
-            f"What to use: the recommended scale, {scale}. It needs no search, and no strategy was better by "
-            "more than the spread between seeds."
-        )
-    return f"What to use: {first['title']}; against NormFace at the recommended {scale}: {_difference(first, own)}."
+    if _close(first, own) or quality(first) - quality(own) < VISIBLE:
+        return f"What to use: the recommended scale, {scale}. It needs no search, and nothing was clearly better."
+    change = _difference(first, own)
+    return f"What to use: {first['title']}; against NormFace at the recommended {scale}: {change}."
 
 
 def _one_seed(results: dict) -> str | None:
@@ -159,8 +164,8 @@ def _scores(row: dict) -> str:
     return ", ".join(f"{ACCURACIES[name]} {row['metrics'][name]['mean']:.1%}" for name in _known(row))
 
 
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
+def _in_brackets(text: str, before: str = "") -> str:
+    return f" ({before}{text})" if text else ""
 
 
 def _difference(row: dict, other: dict) -> str:

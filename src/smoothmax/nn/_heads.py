@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smoothmax import functional
 from smoothmax._checks import check_count, check_number, check_positive
+from smoothmax.functional._cross_entropy import check_smoothing
 from smoothmax.functional._reduce import Reduction, check_reduction
 
 Scale = float | nn.Module
@@ -28,6 +29,7 @@ class _Head(nn.Module):
         if not isinstance(scale, nn.Module):
             check_positive("scale", scale, "smoothmax.scale_for(num_classes) computes one.", allow_inf=False)
         check_reduction(options["reduction"], None)
+        check_smoothing(options["label_smoothing"])
         self.in_features, self.num_classes = in_features, num_classes
         self.scale = scale
         self.options = options

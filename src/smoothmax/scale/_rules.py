@@ -70,7 +70,7 @@ class SharpenWhileErrors(nn.Module):
             self.step += 1
             # Ignored rows (-100 by default) are no errors, and a batch without rows says nothing.
             counted = target >= 0
-            wrong = ((scores.argmax(-1) != target) & counted).sum() / counted.sum()
+            wrong = (((scores.argmax(-1) != target) & counted).sum() / counted.sum()).to(self.error.dtype)
             self.error.copy_(
                 torch.where(counted.any(), self.error.lerp(wrong, 1 - self.momentum), self.error)
             )

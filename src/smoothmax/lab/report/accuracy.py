@@ -18,7 +18,9 @@ def accuracy_by_scale(results: dict) -> Picture:
     names = [name for name in ACCURACIES if rows and rows[0]["metrics"][name]]
     if not names:
         why = "No NormFace at a fixed scale was compared" if not rows else "No row was held out"
-        return Picture("accuracy", HEADING, [], [], [f"{why}, so there is no picture of accuracy by scale."], "wide")
+        return Picture(
+            "accuracy", HEADING, [], [], [f"{why}, so there is no picture of accuracy by scale."], "wide"
+        )
     panels = [_panel(results, rows, name) for name in names]
     return Picture("accuracy", HEADING, panels, _keys(results), _caption(results, rows, names), "wide")
 
@@ -42,7 +44,9 @@ def _panel(results: dict, rows: list[dict], name: str) -> Panel:
     best = _best(rows, name)
     note = f"best: {best['title']}, {_value(best, name)}"
     title = f"{ACCURACIES[name]} of NormFace at fixed scales; {note}"
-    return Panel(_capital(ACCURACIES[name]), note, inline(figure_of(ax), name=f"accuracy-{name}", title=title))
+    return Panel(
+        _capital(ACCURACIES[name]), note, inline(figure_of(ax), name=f"accuracy-{name}", title=title)
+    )
 
 
 def _scale_axis(ax: Axes, results: dict, rows: list[dict]) -> None:
@@ -57,9 +61,9 @@ def _accuracy_axis(ax: Axes, rows: list[dict], name: str) -> None:
     low = min(m["mean"] - m["std"] for m in metrics)
     high = max(m["mean"] + m["std"] for m in metrics)
     pad = 0.06 * max(high - low, 0.01)
-    ax.set_ylim(low - pad, high + pad)
+    ax.set_ylim(max(low - pad, 0), min(high, 1) + pad)
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
     ax.grid(axis="y", color=STAND_IN["line"], linewidth=0.6)
 
 
@@ -104,21 +108,27 @@ def _keys(results: dict) -> list[Key]:
 
 
 def _caption(results: dict, rows: list[dict], names: list[str]) -> list[str]:
-    said = [f"Accuracy on held-out rows, {over_seeds(results)}, against the scale on a logarithmic axis."]
+    over = over_seeds(results)
+    said = [f"Accuracy on rows that were held out, {over}, against the scale on a logarithmic axis."]
     low, high = results["scales"]["window"]
     if low >= high:
-        said.append(f"The window is empty for this data: it would start at {short(low)} and end at {short(high)}.")
+        said.append(
+            f"The window is empty for this data: it would start at {short(low)} and end at {short(high)}."
+        )
     own = next((row for row in rows if row["name"] == "normface"), None)
-    for name in names if own and len(rows) > 1 else []:
-        best = _best(rows, name)
-        where = "this is the recommended one" if best is own else f"the recommended one has {_value(own, name)}"
-        said.append(f"{_capital(ACCURACIES[name])} is highest at scale {short(_scale(best))}, "
-                    f"{_value(best, name)}; {where}.")  # fmt: skip
-    return said
+    return said if own is None or len(rows) == 1 else said + [_place(own, rows, name) for name in names]
+
+
+def _place(own: dict, rows: list[dict], name: str) -> str:
+    best = _best(rows, name)
+    where = "this is the recommended one" if best is own else f"the recommended one has {_value(own, name)}"
+    at = f"{_capital(ACCURACIES[name])} is highest at scale {short(_scale(best))}, {_value(best, name)}"
+    return f"{at}; {where}."
 
 
 def _best(rows: list[dict], name: str) -> dict:
-    return max(rows, key=lambda row: row["metrics"][name]["mean"])
+    """Of equals the recommended scale."""
+    return max(rows, key=lambda row: (row["metrics"][name]["mean"], row["name"] == "normface"))
 
 
 def _value(row: dict, name: str) -> str:

@@ -35,11 +35,9 @@ def figure_of(ax: Axes) -> Figure:
     return ax.figure
 
 
-def write(ax: Axes, x: float, y: float, text: str, *, role: str = "soft", **how) -> None:  # noqa: ANN003
+def write(ax: Axes, x: float, y: float, text: str, *, role: str = "soft", **how) -> None:
     """Text in a role's colour, taken literally: a dollar sign is no mathematics."""
-    ax.text(
-        x, y, text, **({"fontsize": TEXT, "color": STAND_IN[role], "parse_math": False} | how)
-    )
+    ax.text(x, y, text, **({"fontsize": TEXT, "color": STAND_IN[role], "parse_math": False} | how))
 
 
 def label_axes(ax: Axes, *, x: str, y: str) -> None:
@@ -54,17 +52,27 @@ def label_axes(ax: Axes, *, x: str, y: str) -> None:
 def epochs_axis(ax: Axes, count: int) -> None:
     """Whole epochs from 1 to `count`."""
     ax.set_xlim(1 - 0.02 * count, count + 0.02 * count)
-    ticks = sorted({1, count} | {t for t in MaxNLocator(4, integer=True).tick_values(1, count) if _inside(t, count)})
+    ticks = sorted(
+        {1, count} | {t for t in MaxNLocator(4, integer=True).tick_values(1, count) if _inside(t, count)}
+    )
     ax.xaxis.set_major_locator(FixedLocator([float(t) for t in ticks]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def log_axis(axis, low: float, high: float) -> None:  # noqa: ANN001
+def log_axis(axis, low: float, high: float) -> None:
     """A logarithmic axis from low to high with three to seven plain numbers on it."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     axis.set_major_locator(FixedLocator(log_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+
+
+def tick_text(value: float) -> str:
+    """A round number in at most five letters: 1e-4, 0.001, 20, 1,000, 10k, 1M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(size, 1e4):
+            return f"{value / size:g}{letter}"
+    return f"{value:,g}" if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -107,4 +115,4 @@ def spread_out(wanted: Sequence[float], step: float, low: float, high: float) ->
 
 def _inside(tick: float, count: int) -> bool:
     """Whether a tick lies within the epochs and not so near an end that numbers would touch."""
-    return 1 + count / 8 < tick < count - count / 8 and tick == round(tick)
+    return bool(1 + count / 8 < tick < count - count / 8 and tick == round(tick))

@@ -38,22 +38,28 @@ def write_report(results: dict, out: Path) -> Path:
 def render(results: dict) -> str:
     """The page as text; the same results give the same text."""
     shown = {name: part for name, part in results.items() if name != "timings"}
-    return _environment().get_template(TEMPLATE).render(
-        results=shown,
-        light=Markup(variables(0)),
-        dark=Markup(variables(1)),
-        columns=tables.column_titles(),
-        strategies=tables.strategy_rows(shown),
-        sweep=tables.sweep_rows(shown),
-        details=tables.details(shown),
-        definitions=tables.definitions(),
-        rules=_rules_that_fired(shown),
-        pictures=_pictures(shown),
-        derivation=derivation(shown),
-        scales=scale_rows(shown),
-        size=_size(shown),
-        command=command_line(shown),
-        built_in=shown["data"]["name"] in DATA_SETS,
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            results=shown,
+            light=Markup(variables(0)),
+            dark=Markup(variables(1)),
+            headings=tables.headings(),
+            strategies=tables.strategy_rows(shown),
+            sweep=tables.sweep_rows(shown),
+            details=tables.details(shown, sweep=False),
+            sweep_details=tables.details(shown, sweep=True),
+            definitions=tables.definitions(),
+            far=tables.realised_far(shown),
+            rules=_rules_that_fired(shown),
+            pictures=_pictures(shown),
+            derivation=derivation(shown),
+            scales=scale_rows(shown),
+            size=_size(shown),
+            command=command_line(shown),
+            built_in=shown["data"]["name"] in DATA_SETS,
+        )
     )
 
 

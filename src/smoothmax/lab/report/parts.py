@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 class Panel(NamedTuple):
     """One drawing of a picture: what it shows, its numbers in words, and the SVG."""
@@ -36,6 +38,11 @@ class Picture(NamedTuple):
     keys: list[Key]
     caption: list[str]
     layout: str
+
+
+def title_of(row: dict) -> str:
+    """A strategy's title, in which no line breaks at an equals sign."""
+    return row["title"].replace(" = ", f"{NO_BREAK}={NO_BREAK}")
 
 
 def short(number: float) -> str:

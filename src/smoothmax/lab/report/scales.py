@@ -28,8 +28,8 @@ def derivation(results: dict) -> list[str]:
     reach = explain_scale(low, n).probability
     return [
         f"s = ((n − 1)/n) ln((n − 1) p/(1 − p)) with n = {n:,} classes and p = {p:.3g} gives "
-        f"{scales['recommended']:.4g}: there perfectly separated classes reach p. Nothing else enters; it is known "
-        "before training.",
+        f"{scales['recommended']:.4g}: there perfectly separated classes reach p. Nothing else enters; it "
+        "is known before training.",
         f"The window begins at {low:.4g}, below which no balanced classes reach p = {reach:.3g}, and ends at "
         f"{high:.4g} = sqrt(2 d e), above which random directions in d = {d:,} dimensions may cost more than "
         f"e = {high**2 / (2 * d):.3g} nats over ln n at the start."

@@ -72,10 +72,11 @@ def _name_lines(ax: Axes, height: float, ends: list[tuple[str, float, int]]) -> 
     last = ax.lines[0].get_xdata()[-1]  # type: ignore[index]
     for (name, value, number), place in zip(ends, places, strict=True):
         colour = STAND_IN[LOOKS[number % len(LOOKS)][0]]
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 3}
         ax.annotate(
-            name, (last, value), (1.05, place), textcoords="axes fraction", fontsize=TEXT, color=colour,
-            va="center", parse_math=False, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)},
+            name, (last, value), (1.06, place), textcoords="axes fraction", va="center", fontsize=TEXT,
+            color=STAND_IN["ink"], parse_math=False, annotation_clip=False,
+            arrowprops=leader | {"relpos": (0, 0.5)},
         )  # fmt: skip
 
 
@@ -102,10 +103,11 @@ _LIMITS: dict[str, Callable[[Axes, dict, list[float]], None]] = {
 def _caption(results: dict, rows: list[dict]) -> list[str]:
     flat = max(rows, key=lambda row: row["curves"]["normalized_gap"][-1])
     sharp = min(rows, key=lambda row: row["curves"]["normalized_gap"][-1])
+    n = results["data"]["train_classes"]
     said = [
-        f"On training rows after each epoch, {over_seeds(results)}. Up is smoother in the upper two rows: gap / ln n = 1 "
-        f"and {results['data']['train_classes']:,} competitors mean that all classes share the probability alike, "
-        "0 and 1 mean that one has it all.",
+        f"On training rows after each epoch, {over_seeds(results)}. Up is smoother for gap and competitors: "
+        f"gap / ln n = 1 and {n:,} competitors mean that all classes share the probability alike, 0 and 1 "
+        "mean that one has it all.",
     ]
     said += _coincidences(rows)
     if len(rows) > 1:
@@ -124,7 +126,10 @@ def _coincidences(rows: list[dict]) -> list[str]:
     same: dict[tuple[float, ...], list[str]] = {}
     for row in rows:
         same.setdefault(tuple(row["curves"]["normalized_gap"]), []).append(row["name"])
-    return [f"The gaps of {' and '.join(names)} are the same to the bit." for names in same.values() if len(names) > 1]
+    equal = [names for names in same.values() if len(names) > 1]
+    return [
+        f"The gaps of {', '.join(names[:-1])} and {names[-1]} are the same to the bit." for names in equal
+    ]
 
 
 def _state(row: dict) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from smoothmax.lab.report.palette import STAND_IN
 
 #: What the bytes depend on: no date, no version, the same ids for the same picture.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "smoothmax", "path.simplify": False}
+_STYLE: dict[Any, object] = {"svg.fonttype": "none", "svg.hashsalt": "smoothmax", "path.simplify": False}
 _METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _FONT = re.compile(r"font: (\d{3} )?([\d.]+)px [^;]*")
 _NUMBER = re.compile(r"-?\d+\.\d+")

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from smoothmax.lab.conclusion import contenders
 from smoothmax.lab.report.definitions import COLUMN_TEXTS
+from smoothmax.lab.report.parts import title_of
 from smoothmax.lab.table import COLUMNS, SPREAD, cell, scale_cell, verdict_cell
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
 #: Level of a verdict: its CSS class and the sign beside the word.
 LEVELS = {"too flat": ("flat", "▬"), "fine": ("fine", "●"), "too sharp": ("sharp", "▲")}
 
@@ -40,15 +40,26 @@ class Detail(NamedTuple):
     seeds: list[str]
 
 
+def headings() -> list[list[str]]:
+    """The lines of the heading of each column of numbers."""
+    return [title.split("\n") for _, title, _ in COLUMNS]
+
+
 def column_titles() -> list[tuple[str, str]]:
     """Name and title of each column of numbers, on one line."""
-    return [(name, title.replace(" ", NO_BREAK).replace("\n", " ")) for name, title, _ in COLUMNS]
+    return [(name, title.replace("\n", " ")) for name, title, _ in COLUMNS]
 
 
 def definitions() -> list[tuple[str, str]]:
     """What each column says, in the order of the table."""
     titles = [("scale", "scale"), *column_titles(), ("verdict", "verdict")]
     return [(title, COLUMN_TEXTS[name]) for name, title in titles]
+
+
+def realised_far(results: dict) -> str:
+    """The false accept rates behind the TARs; empty where there is no open set."""
+    rates = [row["metrics"]["far"]["mean"] for row in results["strategies"] if row["metrics"]["far"]]
+    return " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in (min(rates), max(rates)))) if rates else ""
 
 
 def strategy_rows(results: dict) -> list[Row]:
@@ -58,17 +69,21 @@ def strategy_rows(results: dict) -> list[Row]:
 
 def sweep_rows(results: dict) -> list[Row]:
     """The fixed scales that only fill in the sweep."""
-    compared = contenders(results)
-    return _rows([row for row in results["strategies"] if row not in compared])
+    return _rows(_swept(results))
 
 
-def details(results: dict) -> list[Detail]:
-    """Every strategy with its verdict in full and its seeds' accuracies."""
-    rows = results["strategies"]
+def details(results: dict, *, sweep: bool) -> list[Detail]:
+    """Strategies of the one table or the other, with the verdict in full and each seed's accuracies."""
+    rows = _swept(results) if sweep else contenders(results)
     return [
         Detail(shown, row["about"], row["verdict"]["findings"], row["verdict"]["remedy"], _by_seed(row))
         for row, shown in zip(rows, _rows(rows), strict=True)
     ]
+
+
+def _swept(results: dict) -> list[dict]:
+    compared = contenders(results)
+    return [row for row in results["strategies"] if row not in compared]
 
 
 def _rows(rows: list[dict]) -> list[Row]:
@@ -78,7 +93,7 @@ def _rows(rows: list[dict]) -> list[Row]:
 def _row(row: dict, rows: list[dict]) -> Row:
     look, sign = LEVELS[row["verdict"]["level"]]
     cells = [Cell(cell(row, name, form), _is_best(row, rows, name)) for name, _, form in COLUMNS]
-    return Row(row["name"], row["title"], scale_cell(row), cells, verdict_cell(row), look, sign)
+    return Row(row["name"], title_of(row), scale_cell(row), cells, verdict_cell(row), look, sign)
 
 
 def _is_best(row: dict, rows: list[dict], name: str) -> bool:

@@ -1,9 +1,11 @@
 """Picture 1: the loss of each epoch against the floor that its scale sets."""
 
+from matplotlib.axes import Axes
+
 from smoothmax.lab.conclusion import contenders
 from smoothmax.lab.report.drawing import axes, epochs_axis, figure_of, label_axes, log_axis, write
 from smoothmax.lab.report.palette import STAND_IN
-from smoothmax.lab.report.parts import Key, Panel, Picture, over_seeds, short, small
+from smoothmax.lab.report.parts import Key, Panel, Picture, over_seeds, short, small, title_of
 from smoothmax.lab.report.svg import inline
 from smoothmax.scale import loss_floor
 
@@ -16,10 +18,12 @@ def training_curves(results: dict) -> Picture:
     rows, n = contenders(results), results["data"]["train_classes"]
     limits = _limits(rows, n)
     panels = [
-        Panel(row["title"], _note(row), _panel(row, floors(row, n), limits, f"training-{i}"))
+        Panel(title_of(row), _note(row), _panel(row, floors(row, n), limits, f"training-{i}"))
         for i, row in enumerate(rows)
     ]
-    return Picture("training", "Loss against its floor", panels, _keys(), _caption(results, rows), "small")
+    return Picture(
+        "training", "Loss against its floor", panels, _keys(rows), _caption(results, rows), "small"
+    )
 
 
 def floors(row: dict, num_classes: int) -> list[float] | None:
@@ -37,7 +41,7 @@ def _limits(rows: list[dict], n: int) -> tuple[float, float]:
 
 
 def _panel(row: dict, floor: list[float] | None, limits: tuple[float, float], name: str) -> str:
-    ax = axes(180, 140, left=32, right=6, bottom=30, top=20)
+    ax = axes(180, 140, left=36, right=6, bottom=30, top=20)
     loss = row["curves"]["loss"]
     epochs = range(1, len(loss) + 1)
     epochs_axis(ax, len(loss))
@@ -47,40 +51,46 @@ def _panel(row: dict, floor: list[float] | None, limits: tuple[float, float], na
     ax.plot(len(loss), _final(row), color=STAND_IN["series-1"], marker="D", markersize=4.5,
             markerfacecolor=STAND_IN["page"], clip_on=False)  # fmt: skip
     if floor:
-        ax.plot(epochs, floor, color=STAND_IN["series-2"], linewidth=1.4, linestyle=(0, (4, 2)),
-                marker="_" if len(floor) == 1 else "")  # fmt: skip
-        if max(floor) < limits[0]:
-            write(ax, 0.03, 0.05, f"floor {small(floor[-1])}, far below", transform=ax.transAxes, role="series-2")
+        _draw_floor(ax, floor, limits[0])
     label_axes(ax, x="epoch", y="loss, nats")
     return inline(figure_of(ax), name=name, title=f"{row['title']}: loss by epoch. {_note(row)}")
 
 
+def _draw_floor(ax: Axes, floor: list[float], bottom: float) -> None:
+    marker = "_" if len(floor) == 1 else ""
+    epochs = range(1, len(floor) + 1)
+    ax.plot(epochs, floor, color=STAND_IN["series-2"], linewidth=1.4, linestyle=(0, (4, 2)), marker=marker)
+    if max(floor) < bottom:
+        text = f"floor {small(floor[-1])}, far below"
+        write(ax, 0.03, 0.05, text, transform=ax.transAxes, role="series-2")
+
+
 def _note(row: dict) -> str:
     if row["kind"] != "cosines":
-        return f"ends at {short(_final(row))}; no floor above 0"
+        return f"ends at {short(_final(row))}; no floor"
     return f"ends at {short(_final(row))}; floor {small(_floor(row))}"
 
 
-def _keys() -> list[Key]:
-    return [
-        Key("line", "mean of the epoch's batches"),
-        Key("diamond", "all training rows, after training"),
-        Key("dash", "floor at the epoch's scale"),
-    ]
+def _keys(rows: list[dict]) -> list[Key]:
+    keys = [Key("line", "mean of the epoch's batches"), Key("diamond", "all training rows, after training")]
+    bounded = any(row["kind"] == "cosines" for row in rows)
+    return [*keys, Key("dash", "floor at the epoch's scale")] if bounded else keys
 
 
 def _caption(results: dict, rows: list[dict]) -> list[str]:
     said = [
-        f"Loss, {over_seeds(results)}, on axes that all panels share. The floor is what perfectly separated, balanced "
-        "classes would still pay; scores that are no cosines have none above 0.",
-        "Scales measure the loss in different units: compare each curve with its own floor, not with its neighbours.",
+        f"Loss, {over_seeds(results)}, on axes that all panels share. The floor is what perfectly separated, "
+        "balanced classes would still pay; scores that are no cosines have none above 0.",
+        "Scales measure the loss in different units: compare each curve with its own floor, not with its "
+        "neighbours.",
     ]
     bounded = [row for row in rows if row["kind"] == "cosines" and _floor(row) > 0]
     if bounded:
         near = min(bounded, key=_ratio)
         said.append(
             f"Nearest to its floor is {near['title']}: {short(_final(near))} is {_ratio(near):.3g} times "
-            f"{short(_floor(near))}, while {near['curves']['error'][-1]:.1%} of the training rows are still wrong."
+            f"{small(_floor(near))}, and in the last epoch {near['curves']['error'][-1]:.1%} of the training "
+            "rows were wrong."
         )
     return said
 
