@@ -145,7 +145,8 @@ def _advice(named: list[dict], rows: dict) -> str | None:
         return None
     scale = f"{own['metrics']['scale']['mean']:.3g}"
     if _close(first, own) or quality(first) - quality(own) < VISIBLE:
-        return f"What to use: the recommended scale, {scale}. It needs no search, and nothing was clearly better."
+        reason = "It needs no search, and nothing was clearly better."
+        return f"What to use: the recommended scale, {scale}. {reason}"
     change = _difference(first, own)
     return f"What to use: {first['title']}; against NormFace at the recommended {scale}: {change}."
 
