@@ -237,19 +237,17 @@ def test_a_masked_target_costs_infinity_and_pulls_as_torch_does():
     assert_close(*results)
 
 
-def test_a_target_that_wins_infinitely_costs_nothing():
-    z = torch.tensor([[INF, 0.0, 1.0]], dtype=F64, requires_grad=True)
-    loss = softmax_cross_entropy(z, torch.tensor([0]))
-    assert loss.item() == 0.0
-    assert torch.autograd.grad(loss, z)[0].tolist() == [[0.0, 0.0, 0.0]]
-
-
-def test_infinite_scores_on_both_sides_have_no_loss():
-    """Section 2.13: +inf in the target and elsewhere is nan, and leaves the other rows alone."""
-    z = torch.tensor([[INF, INF, 1.0], [0.0, 1.0, 2.0]], dtype=F64)
-    losses = softmax_cross_entropy(z, torch.tensor([0, 0]), reduction="none")
+@pytest.mark.parametrize("target", [0, 2], ids=["among the others", "on both sides"])
+def test_an_infinite_score_beside_the_target_has_no_loss_and_spares_the_other_rows(target):
+    z = torch.tensor(
+        [[INF, 0.0, INF if target == 2 else 1.0], [0.0, 1.0, 2.0]], dtype=F64, requires_grad=True
+    )
+    losses = softmax_cross_entropy(z, torch.tensor([1 if target == 0 else target, 0]), reduction="none")
     assert losses[0].isnan()
     assert losses[1].item() == pytest.approx(2.4076059644443806, rel=1e-15)
+    gradient = torch.autograd.grad(losses[1], z)[0]
+    assert gradient[1].sum().item() == pytest.approx(0.0, abs=1e-15)
+    assert gradient[1, 0].item() == pytest.approx(math.exp(-losses[1].item()) - 1, rel=1e-14)
 
 
 def test_an_ignored_row_may_be_fully_masked():

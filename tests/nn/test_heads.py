@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from _golden import assert_close
 from torch import nn
 
+from _golden import assert_close
 from smoothmax import ScoreMagnitude, SharpenWhileErrors, loss_floor, recommended_scale
 from smoothmax.functional import cosface, cosines, normface, score_magnitude_sharpness, softmax_cross_entropy
 from smoothmax.nn import CosineHead, LinearHead
@@ -133,7 +133,7 @@ def test_a_parameter_as_scale_is_learned_and_saved():
     assert "scale" in head.state_dict()
 
 
-def test_training_at_the_recommended_scale_comes_down_to_the_floor():
+def test_training_at_the_recommended_scale_comes_down_to_the_floor(one_thread):
     """Eight classes, one row each, nine dimensions: the loss ends at its floor, and no lower."""
     scale = recommended_scale(8)
     head = CosineHead(9, 8, scale=scale).double()

@@ -52,6 +52,7 @@ class Measures:
         dead: among correct rows, the share with 1 - p_y < 2^-24: lost in float32.
         one_competitor: among wrong rows, the share with a competitor perplexity < 1.5.
         balanced_loss: mean over classes of the classes' mean losses, nats.
+        notes: what is wrong with the rows, one sentence each; empty where nothing is.
     """
 
     num_rows: int
@@ -159,7 +160,15 @@ def _with_target(rows: dict[str, Tensor], target: Tensor, right: Tensor) -> dict
 
 
 def class_balanced_mean(values: Tensor, target: Tensor) -> float:
-    """The mean over the classes present of each class's mean: what `loss_floor` bounds."""
+    """The mean over the classes present of each class's mean: what `loss_floor` bounds.
+
+    Args:
+        values: one per row, say losses.
+        target: class indices.
+
+    Returns:
+        A number in the units of the values; nan for no rows.
+    """
     _, position, count = torch.unique(target, return_inverse=True, return_counts=True)
     sums = torch.zeros(len(count), dtype=values.dtype).index_add_(0, position, values)
     return (sums / count).mean().item()

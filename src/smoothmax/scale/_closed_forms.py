@@ -13,7 +13,12 @@ from smoothmax._checks import check_between, check_count, check_number, check_on
 
 
 class Bracket(NamedTuple):
-    """Two ends of an interval that surely holds a value."""
+    """Two ends of an interval that surely holds a value.
+
+    Attributes:
+        lower: at most the value.
+        upper: at least the value.
+    """
 
     lower: float
     upper: float
@@ -119,7 +124,8 @@ def best_probability(num_classes: int, scale: float, *, margin: float = 0.0) -> 
         A number in (0, 1].
 
     Source:
-        [Wang2017] sec. 3.3: 0.45 for 10 classes, 0.007 for 1000, at s = 1.
+        [Wang2017] prop. 2. Differs: the 0.45 for 10 classes at s = 1 of its sec. 3.3 has every other
+        cosine at -1, which three classes cannot all have; here it is 0.25.
     """
     return math.exp(-loss_floor(num_classes, scale, margin=margin))
 
