@@ -46,7 +46,7 @@ def check_between(name: str, value: float, low: float, high: float, way_out: str
 
 def check_count(name: str, value: int, least: int, way_out: str) -> None:
     """Raise unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or int(value) != value:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
         raise TypeError(f"`{name}` must be a whole number, got {value!r}. {way_out}")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value!r}. {way_out}")

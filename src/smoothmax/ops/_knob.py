@@ -38,6 +38,7 @@ def choose_family(
     if chosen == "sharpness":
         return family.for_sharpness(sharpness)  # type: ignore[arg-type]
     if chosen == "temperature":
-        check_positive("temperature", temperature, "It is 1/sharpness.")  # type: ignore[arg-type]
+        way_out = "It is 1/sharpness."
+        check_positive("temperature", temperature, way_out, allow_inf=False)  # type: ignore[arg-type]
         return family.for_sharpness(1 / temperature)  # type: ignore[operator]
     return family.for_gap(tolerance, max(n, 1))  # type: ignore[arg-type]

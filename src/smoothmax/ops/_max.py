@@ -101,7 +101,8 @@ def _prepare(x, dim, family, sharpness, temperature, tolerance):
     check_real("x", x)
     if not torch.is_floating_point(x):
         x = x.to(torch.get_default_dtype())
-    n = math.prod(x.shape[d] for d in normalize_dims(x, dim)) if x.ndim else 1
+    # A list: torch.compile does not trace math.prod of a generator.
+    n = math.prod([x.shape[d] for d in normalize_dims(x, dim)]) if x.ndim else 1
     chosen = choose_family(family, n, sharpness=sharpness, temperature=temperature, tolerance=tolerance)
     return x, chosen
 

@@ -1,0 +1,45 @@
+"""What every test starts from: seeded numbers, replayable hypothesis, and run-time types on request.
+
+`SMOOTHMAX_TYPE_HOOK=1 pytest -m "not plain"` checks every annotation of smoothmax while the tests run.
+"""
+
+import os
+
+TYPE_HOOK = os.environ.get("SMOOTHMAX_TYPE_HOOK") == "1"
+if TYPE_HOOK:  # before anything imports smoothmax
+    from jaxtyping import install_import_hook
+
+    install_import_hook("smoothmax", "beartype.beartype")
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+hypothesis.settings.register_profile("replay", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("replay")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not TYPE_HOOK:
+        return
+    reason = "instrumented: torch.compile cannot trace the wrappers, and they reject before our messages"
+    for item in items:
+        if item.get_closest_marker("plain"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(20240607)
+
+
+@pytest.fixture
+def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make torch.empty return nan, so that memory nobody wrote shows."""
+    real = torch.empty
+
+    def empty(*args, **kwargs):
+        out = real(*args, **kwargs)
+        return out.fill_(float("nan")) if out.is_floating_point() else out
+
+    monkeypatch.setattr(torch, "empty", empty)
