@@ -1,5 +1,6 @@
 """One way of smoothing the maximum per file; base.py says what a family is."""
 
+from smoothmax.families.accumulator import Accumulator
 from smoothmax.families.base import Family, Properties
 from smoothmax.families.boltzmann import Boltzmann
 from smoothmax.families.doubleexp import DoubleExp
@@ -13,6 +14,7 @@ from smoothmax.families.quasisum import QuasiSum
 from smoothmax.families.squareroot import SquareRoot
 
 __all__ = [
+    "Accumulator",
     "Boltzmann",
     "DoubleExp",
     "Family",
