@@ -69,7 +69,10 @@ def settle(parts: PowerParts, soft: Tensor, x: Tensor, dims: Dims) -> Tensor:
     """`soft`; in hard rows A, with no gradient at 0; nan in rows with a negative entry."""
     anchor = torch.where(parts.anchor == 0, parts.anchor.detach(), parts.anchor)
     value = torch.where(parts.hard, anchor, soft)
-    return torch.where(outside(x, dims), torch.nan, value)
+    # nan with a slope of nan, and nothing at all elsewhere: 0 * nan must not reach the other rows.
+    bad = outside(x, dims)
+    spill = torch.where(bad, x.sum(dims, keepdim=True), 1.0)
+    return torch.where(bad, spill * torch.where(bad, torch.nan, 0.0), value)
 
 
 def hard_weights(parts: PowerParts, x: Tensor, dims: Dims, mass: Mass) -> Tensor:

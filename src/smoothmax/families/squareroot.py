@@ -125,14 +125,21 @@ class SquareRoot(TwoEntryForms, Family):
         return _hypot(d, p) / 2
 
     def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
-        return p / 2 * (p / (_hypot(t, p) + t))
+        s = _in_widths(t, p)
+        return 0.5 * p / (torch.hypot(s, torch.ones_like(s)) + s)
 
     def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
         return d / _hypot(d, p)
 
     def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
-        h = _hypot(t, p)
-        return 0.5 * (p / h) * (p / (h + t))
+        s = _in_widths(t, p)
+        h = torch.hypot(s, torch.ones_like(s))
+        return 0.5 / (h * (h + s))
+
+
+def _in_widths(t: Tensor, p: float | Tensor) -> Tensor:
+    """t/eps, so that squares neither underflow nor, being clamped, overflow."""
+    return (t / p).clamp(max=1e-4 * torch.finfo(t.dtype).max ** 0.5)
 
 
 def _two(x: Tensor, dims: Dims) -> tuple[Tensor, Tensor, int]:

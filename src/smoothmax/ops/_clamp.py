@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smoothmax.families import LogSumExp
 from smoothmax.families.base import Family
-from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare
+from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare, widened
 from smoothmax.ops._numpy import accepts_numpy
 
 
@@ -59,17 +59,17 @@ def smooth_clamp(
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_clamp", domains=FROM_ZERO)
 
     def operator(member: Family) -> Tensor:
-        value = x
+        wide = value = widened(x)
         # The hard clamp, then the two corrections: the parts themselves would cancel far away.
         if low is not None:
-            value = torch.where(x < low, low, value)
+            value = torch.where(wide < low, low, value)
         if high is not None:
-            value = torch.where(x >= high, high, value)
+            value = torch.where(wide >= high, high, value)
         if low is not None:
-            value = value + _over(member, x - low)
-        return value if high is None else value - _over(member, x - high)
+            value = value + _over(member, wide - low)
+        return value if high is None else value - _over(member, wide - high)
 
-    return finish(operator, chosen, straight_through)
+    return finish(operator, chosen, straight_through).to(x.dtype)
 
 
 def _over(family: Family, t: Tensor) -> Tensor:

@@ -108,6 +108,11 @@ def count_entries(x: Tensor, dim: Dim) -> int:
     return math.prod([x.shape[d] for d in normalize_dims(x, dim)])
 
 
+def widened(x: Tensor) -> Tensor:
+    """Widen x to float32 or more, for operators of several steps: they round once, at the end."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 HARD = LogSumExp(math.inf)
 """The hard maximum as a family: its operators are the hard operators."""
 

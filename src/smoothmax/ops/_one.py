@@ -4,7 +4,7 @@ from jaxtyping import Num
 from torch import Tensor
 
 from smoothmax.families import LogSumExp
-from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare
+from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare, widened
 from smoothmax.ops._numpy import accepts_numpy
 
 
@@ -216,4 +216,6 @@ def smooth_hinge(
     """
     knobs = (sharpness, temperature, tolerance)
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_hinge", domains=FROM_ZERO)
-    return finish(lambda member: member.positive_part(margin - x), chosen, straight_through)
+    return finish(lambda member: member.positive_part(margin - widened(x)), chosen, straight_through).to(
+        x.dtype
+    )

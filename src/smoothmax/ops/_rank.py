@@ -8,7 +8,7 @@ from torch import Tensor
 
 from smoothmax.families import LogSumExp
 from smoothmax.families.base import Family, normalize_dims
-from smoothmax.ops._knob import EVERYWHERE, FamilyLike, Knob, finish, prepare
+from smoothmax.ops._knob import EVERYWHERE, FamilyLike, Knob, finish, prepare, widened
 from smoothmax.ops._numpy import accepts_numpy
 
 
@@ -56,16 +56,15 @@ def smooth_rank(
     knobs = (sharpness, temperature, tolerance)
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_rank", domains=EVERYWHERE)
     (along,) = normalize_dims(x, dim)
-    rows = (
-        (x if descending else -x).reshape(1) if x.ndim == 0 else (x if descending else -x).movedim(along, -1)
-    )
+    wide = widened(x if descending else -x)
+    rows = wide.reshape(1) if x.ndim == 0 else wide.movedim(along, -1)
     lead = rows.unsqueeze(-2) - rows.unsqueeze(-1)
     # Equal infinities are a tie; their difference says nothing.
     same = torch.isinf(rows.unsqueeze(-1)) & (rows.unsqueeze(-2) == rows.unsqueeze(-1))
     lead = torch.where(same, 0, lead)
     # The entry itself adds smooth_step(0) = 1/2.
     ranks = finish(lambda member: 0.5 + _per_pair(member).step(lead).sum(-1), chosen, straight_through)
-    return ranks.reshape(x.shape) if x.ndim == 0 else ranks.movedim(-1, along)
+    return (ranks.reshape(x.shape) if x.ndim == 0 else ranks.movedim(-1, along)).to(x.dtype)
 
 
 def _per_pair(family: Family) -> Family:
