@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from smoothmax.families._blocks import in_blocks
 from smoothmax.kernels import reference
 from smoothmax.kernels.reference import Mass
 
@@ -36,7 +37,7 @@ class TwoEntries(ABC):
 
     def positive_part(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The smooth maximum of x and 0."""
-        return self._apply(self._pair, x, torch.zeros_like(x))
+        return self._apply(self._pair, x, x.new_zeros(()))
 
     def absolute(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The smooth maximum of x and -x."""
@@ -44,7 +45,7 @@ class TwoEntries(ABC):
 
     def step(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The slope of `positive_part`."""
-        return self._apply(self._rise, x, torch.zeros_like(x))
+        return self._apply(self._rise, x, x.new_zeros(()))
 
     def sign(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The slope of `absolute`."""
@@ -68,8 +69,11 @@ class TwoEntries(ABC):
         x, y = torch.broadcast_tensors(x, y)
         dtype = torch.promote_types(x.dtype, y.dtype)
         wide = torch.promote_types(dtype, torch.float32)
-        x, y = x.to(wide), y.to(wide)
-        return kernel(x, y, place_knob(self.parameter, x, ())).to(dtype)
+
+        def run(x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+            return kernel(x.to(wide), y.to(wide), p).to(dtype)
+
+        return in_blocks(run, x, (y, place_knob(self.parameter, x, (), wide)), ())
 
 
 class TwoEntryForms(TwoEntries):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from smoothmax._checks import check_floating, check_positive
+from smoothmax.families._blocks import in_blocks
 from smoothmax.families._pair import TwoEntries
 from smoothmax.kernels.reference import Dims, Mass
 
@@ -188,10 +189,16 @@ def reduce_with(
     """
     check_floating("x", x)
     dims = normalize_dims(x, dim)
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    if mass is not None and mass.dtype != torch.bool:
-        mass = mass.to(wide.dtype)
-    result = kernel(wide, place_knob(knob, wide, dims), dims, mass).to(x.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    if mass is not None:
+        mass = mass.expand_as(x)
+
+    def run(piece: Tensor, knob: float | Tensor, mass: Mass) -> Tensor:
+        if mass is not None and mass.dtype != torch.bool:
+            mass = mass.to(wide)
+        return kernel(piece.to(wide), knob, dims, mass).to(x.dtype)
+
+    result = in_blocks(run, x, (place_knob(knob, x, dims, wide), mass), dims)
     return result if keepdim else _squeeze(result, dims)
 
 
@@ -222,7 +229,7 @@ def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
     return dims
 
 
-def place_knob(knob: float | Tensor, x: Tensor, dims: tuple[int, ...]) -> float | Tensor:
+def place_knob(knob: float | Tensor, x: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> float | Tensor:
     """The knob in the rank of x, which it must fit once `dims` are reduced; a number stays one."""
     if not isinstance(knob, Tensor):
         return float(knob)
@@ -232,7 +239,7 @@ def place_knob(knob: float | Tensor, x: Tensor, dims: tuple[int, ...]) -> float 
             f"A knob that is a tensor must broadcast against the reduced shape {reduced}, "
             f"got shape {tuple(knob.shape)}. Reshape it, or reduce another dim."
         )
-    knob = knob.to(x.dtype).reshape((1,) * (len(reduced) - knob.ndim) + tuple(knob.shape))
+    knob = knob.to(dtype).reshape((1,) * (len(reduced) - knob.ndim) + tuple(knob.shape))
     for d in dims:
         knob = knob.unsqueeze(d)
     return knob

@@ -104,7 +104,7 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
         wide = torch.promote_types(x.dtype, torch.float32)
         p, v = p.to(wide), torch.where(p == 0, 0, v).to(wide)
         mean = (p * v).sum(dims, keepdim=True)
-        return (place_knob(self.sharpness, p, dims) * p * (v - mean)).to(x.dtype)
+        return (place_knob(self.sharpness, p, dims, wide) * p * (v - mean)).to(x.dtype)
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         return reference.logsumexp(x, parameter, dims, mass)

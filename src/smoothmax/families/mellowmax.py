@@ -107,16 +107,19 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
 def _over(parts: Parts, n: Tensor, dims: Dims, mass: Mass) -> Tensor:
     """mm_k - A in three forms, each where it loses no digits."""
     k, below = parts.sharpness, parts.below
-    exponent = k * below
-    # exp - 1 where both are of order 1, so that the slope exp(.) keeps its digits far below.
-    steps = torch.where(exponent < -0.5, torch.exp(exponent) - 1, torch.expm1(exponent))
-    mean = reference.total(steps, dims, mass) / n
+    mean = reference.total(_steps(k * below), dims, mass) / n
     close = mean > -0.5
     near = torch.log1p(torch.where(close, mean, 0))
     far = reference.log_total(parts) - torch.log(torch.where(n > 0, n, 1))
     value = torch.where(close, near, far) / k
     flat, nearly_mean = _nearly_mean(k, below, n, dims, mass)
     return torch.where(flat, nearly_mean, value)
+
+
+def _steps(exponent: Tensor) -> Tensor:
+    """The difference exp - 1 where both are of order 1: so the slope exp(.) keeps its digits far below."""
+    steps = torch.expm1(exponent)
+    return torch.where(exponent < -0.5, torch.exp(exponent) - 1, steps)
 
 
 def _nearly_mean(
@@ -137,10 +140,11 @@ def _nearly_mean(
     spread = torch.where(flat & (spread > 0), spread, 1)
     u = (inside - mean) / spread
     c = torch.where(flat, k * spread, 0)
-    u2 = u * u
-    u3 = u2 * u
-    powers = [u2, u3, u2 * u2, u2 * u3, u3 * u3]
-    moments = [reference.total(power, dims, mass) / torch.where(n > 0, n, 1) for power in powers]
+    del inside
+    moments, power = [], u * u
+    for _ in range(5):
+        moments.append(reference.total(power, dims, mass) / torch.where(n > 0, n, 1))
+        power = power * u
     s = sum(c**j * moment / math.factorial(j + 2) for j, moment in enumerate(moments))
     b = c * c * s
     return flat, mean + spread * c * s * (1 - b / 2 + b * b / 3)

@@ -106,6 +106,7 @@ def split(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed_
     exponent = finite_k * below
     if mass is None or mass.dtype == torch.bool:
         terms = torch.exp(exponent)
+        del exponent  # where nothing records, one temporary less
         own = terms - 1 if fixed_anchor else torch.zeros_like(anchor)
         rest = torch.where(top, own, terms).sum(dims, keepdim=True) + (top.sum(dims, keepdim=True) - 1)
         return Parts(anchor, torch.where(hard, 0, rest), terms, None, below, finite_k, hard)
