@@ -6,7 +6,6 @@ LSE = A + log1p(rest)/k, rest = sum of exp(k (x_i - A)) without the anchor's own
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -51,13 +50,13 @@ class Accumulator:
     sharpness: float | Tensor
 
     @classmethod
-    def empty(cls, sharpness: float | Tensor, like: Tensor | None = None) -> Self:
+    def empty(cls, sharpness: float | Tensor, like: Tensor | None = None) -> "Accumulator":
         """Nothing seen yet; `like`, of the reduced shape, gives shape, dtype and device."""
         check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
         start = torch.zeros(()) if like is None else torch.zeros_like(like)
         return cls(start - math.inf, start - 1, sharpness)
 
-    def add(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Self:
+    def add(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> "Accumulator":
         """With the entries of x along `dim` too; float16 and bfloat16 are summed in float32."""
         if x.numel() == 0:
             return self
@@ -66,7 +65,7 @@ class Accumulator:
         rest = reduce_with(_rest, wide, self.sharpness, dim, keepdim=False)
         return self.merge(type(self)(anchor, rest, self.sharpness))
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Accumulator") -> "Accumulator":
         """With all that `other` has seen too, at the same sharpness."""
         if not isinstance(self.sharpness, Tensor) and self.sharpness != other.sharpness:
             raise ValueError(

@@ -7,7 +7,7 @@ gradient and its error are computed; everything else in the library is derived f
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -120,12 +120,12 @@ class Family(TwoEntries):
 
     @classmethod
     @abstractmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "Family":
         """The smoothest member whose `gap(n)` is at most `tolerance`."""
 
     @classmethod
     @abstractmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor) -> "Family":
         """The member of the given sharpness, in 1/units of x."""
 
     @abstractmethod
@@ -148,6 +148,9 @@ class Family(TwoEntries):
         """`gap_of` with reduced dims kept; arguments as for `_value`."""
 
 
+Sharp = TypeVar("Sharp", bound="SharpnessFamily")
+
+
 @dataclass(frozen=True, eq=False)
 class SharpnessFamily(Family):
     """A family whose parameter is a sharpness, in 1/units of x."""
@@ -163,7 +166,7 @@ class SharpnessFamily(Family):
         return self.sharpness
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls: type[Sharp], sharpness: float | Tensor) -> Sharp:
         """The member whose parameter this is."""
         return cls(sharpness)
 

@@ -6,7 +6,7 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class DoubleExp(SharpnessFamily):
         return 0.0 if math.isinf(k) else math.log1p(math.log(n) * math.exp(-k * least)) / k
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int, *, least: float = 0.0) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int, *, least: float = 0.0) -> "DoubleExp":
         """K = ln(1 + ln n)/tolerance, or W(m ln(n)/tolerance)/m for a maximum >= m = `least` > 0."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)

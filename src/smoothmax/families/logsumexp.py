@@ -6,7 +6,7 @@ equal it, k is `sharpness`, p = softmax(k x).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -70,7 +70,7 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
         return math.log(n) / float(self.sharpness)
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "LogSumExp":
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)

@@ -6,7 +6,7 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
         return math.log(n) / float(self.sharpness)
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "MellowMax":
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)

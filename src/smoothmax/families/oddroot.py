@@ -6,7 +6,7 @@ A is the largest |x_i|, T = sum_i (x_i/A)^q.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class OddRoot(Family):
         monotone=True,
         translation_equivariant=False,
         homogeneous=True,
-        differentiability=0,
+        differentiability=0.0,
         domain=NON_NEGATIVE,
         relative=True,
     )
@@ -70,7 +70,7 @@ class OddRoot(Family):
         return math.expm1(math.log(n) / self.parameter) * largest
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int, *, largest: float = 1.0) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int, *, largest: float = 1.0) -> "OddRoot":
         """The smallest k with (n^(1/q) - 1) largest <= tolerance: relative by default."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of `largest`.", allow_inf=False)
@@ -79,7 +79,7 @@ class OddRoot(Family):
         return family if family.gap(n, largest=largest) <= tolerance else cls(family.k + 1)
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> "OddRoot":
         """The smallest k with q >= sharpness * largest: near `largest` it weighs entries like LSE."""
         check_positive("sharpness", sharpness, "It sets the exponent.", allow_inf=False)
         return cls(max(math.ceil((_number(sharpness) * largest - 1) / 2), 1))

@@ -6,7 +6,7 @@ N = (sum_i x_i^p)^(1/p).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class PowerMean(Family):
         monotone=True,
         translation_equivariant=False,
         homogeneous=True,
-        differentiability=0,
+        differentiability=0.0,
         domain=NON_NEGATIVE,
         relative=True,
     )
@@ -76,7 +76,7 @@ class PowerMean(Family):
         return -math.expm1(-math.log(n) / float(self.p)) * largest
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int, *, largest: float = 1.0) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int, *, largest: float = 1.0) -> "PowerMean":
         """P = ln(n)/-ln(1 - tolerance/largest), at least 1: the tolerance is relative by default."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of `largest`.", allow_inf=False)
@@ -86,7 +86,7 @@ class PowerMean(Family):
         return cls(at_least_one(math.log(n) / -log1p(-ratio)) if ratio < 1 else 1.0)
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> "PowerMean":
         """P = sharpness * largest, at least 1: near `largest` it weighs entries like LSE_k."""
         check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.")
         return cls(at_least_one(sharpness * largest))

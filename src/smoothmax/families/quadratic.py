@@ -6,7 +6,7 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class Quadratic(TwoEntryForms, SharpnessFamily):
         monotone=True,
         translation_equivariant=True,
         homogeneous=False,
-        differentiability=1,
+        differentiability=1.0,
         domain=EVERY_REAL,
     )
     _infinite_at_zero: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class Quadratic(TwoEntryForms, SharpnessFamily):
         return (1 - 1 / n) / (2 * float(self.sharpness))
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "Quadratic":
         """K = (1 - 1/n)/(2 tolerance); for n = 1, where the gap is 0 at every k, 1/(2 tolerance)."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)

@@ -7,7 +7,7 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NoReturn, Self
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ class QuasiSum(Family):
         monotone=True,
         translation_equivariant=False,
         homogeneous=False,
-        differentiability=1,
+        differentiability=1.0,
         domain="where g is positive",
     )
 
@@ -88,12 +88,12 @@ class QuasiSum(Family):
         return float(self.g_inverse(n * self.g(top))) / k - largest
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "QuasiSum":
         """Not possible for a class without a g."""
         _refuse("tolerance")
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor) -> "QuasiSum":
         """Not possible for a class without a g."""
         _refuse("sharpness")
 

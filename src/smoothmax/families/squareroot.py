@@ -6,7 +6,7 @@ h = sqrt(d^2 + eps^2).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class SquareRoot(TwoEntryForms, Family):
         return float(self.eps) / 2 if n == 2 else 0.0
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "SquareRoot":
         """Eps = 2 tolerance."""
         check_count("n", n, 1, "It is the number of entries.")
         _check_two(n)
@@ -77,7 +77,7 @@ class SquareRoot(TwoEntryForms, Family):
         return cls(2 * tolerance)
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor) -> "SquareRoot":
         """Eps = 1/sharpness: the sharpness is the largest curvature in L2."""
         check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
         return cls(1 / sharpness)
