@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import pytest
 import torch
 
@@ -179,3 +180,16 @@ def test_blocks_give_what_one_piece_gives():
         whole = make(k[:, None]).absolute(x.clone().requires_grad_()).detach()
         # An entry may change from the vectorised loop to its tail: one unit in the last place.
         torch.testing.assert_close(make(k[:, None]).absolute(x), whole, rtol=5e-16, atol=0)
+
+
+def test_mellowmax_keeps_its_digits_near_the_mean_and_far_above_it():
+    x = [0.1, 0.2, 0.30000000000000004]
+    for k in (0.02, 0.5):
+        mpmath.mp.dps = 40
+        exact = mpmath.log(sum(mpmath.exp(k * mpmath.mpf(v)) for v in x) / 3) / k
+        assert MellowMax(k).value(torch.tensor(x, dtype=F64)).item() == pytest.approx(
+            float(exact), rel=4e-16, abs=0
+        )
+    lone = torch.full((1_000_000,), -100.0, dtype=F64)
+    lone[0] = 0.0
+    assert MellowMax(1.0).value(lone).item() == pytest.approx(-math.log(1e6), rel=1e-15)
