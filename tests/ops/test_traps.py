@@ -95,3 +95,17 @@ def test_m_no_weight_is_detached_the_gradient_is_that_of_the_value():
             shift[i] = step
             slope = (family.value(x + shift) - family.value(x - shift)) / (2 * step)
             assert family.weights(x)[i].item() == pytest.approx(slope.item(), abs=1e-9)
+
+
+def test_g_tails_of_the_double_exponential_keep_their_slope():
+    x = at(-1.0, -40.0).requires_grad_()
+    (slope,) = torch.autograd.grad(DoubleExp(1.0).value(x), x)
+    w = [math.exp(-1), math.exp(-40)]
+    total = math.exp(w[0]) + math.exp(w[1])
+    assert slope[1].item() == pytest.approx(math.exp(w[1]) / total * w[1] / math.log(total), rel=1e-12, abs=0)
+
+
+def test_the_clamp_has_half_its_slope_at_each_limit():
+    x = at(0.0, 1.0).requires_grad_()
+    (slope,) = torch.autograd.grad(sm.smooth_clamp(x, 0.0, 1.0, sharpness=100.0).sum(), x)
+    assert slope.tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
