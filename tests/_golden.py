@@ -56,6 +56,14 @@ def assert_gradient(actual: Tensor | float, expected: object) -> None:
     _assert_close(actual, expected, relative=1e-12, slack=FLOOR)
 
 
+def assert_close(actual: Tensor, expected: Tensor, *, equal_nan: bool = False) -> None:
+    """As close as the dtype allows: in float64 to 1e-12, where torch's default, 1e-7, would let a number
+    pass that went through float32 on its way; elsewhere torch's default.
+    """
+    tight = {"rtol": 1e-12, "atol": 1e-13} if actual.dtype == torch.float64 else {}
+    torch.testing.assert_close(actual, expected, equal_nan=equal_nan, **tight)
+
+
 def _assert_close(actual: Tensor | float, expected: object, *, relative: float, slack: float) -> None:
     got = torch.as_tensor(actual, dtype=torch.float64).detach()
     want = expected if isinstance(expected, Tensor) else tensor(expected)
@@ -67,4 +75,6 @@ def _assert_close(actual: Tensor | float, expected: object, *, relative: float, 
             assert same, f"entry {position}: {a!r}, not {b!r}"
             continue
         allowed = relative * abs(b) + slack
-        assert abs(a - b) <= allowed, f"entry {position}: {a!r}, not {b!r}; off by {abs(a - b):.3g} > {allowed:.3g}"
+        assert abs(a - b) <= allowed, (
+            f"entry {position}: {a!r}, not {b!r}; off by {abs(a - b):.3g} > {allowed:.3g}"
+        )

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Iterator
 
 TYPE_HOOK = os.environ.get("SMOOTHMAX_TYPE_HOOK") == "1"
 if TYPE_HOOK:  # before anything imports smoothmax
@@ -43,3 +44,12 @@ def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
         return out.fill_(float("nan")) if out.is_floating_point() else out
 
     monkeypatch.setattr(torch, "empty", empty)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for thousands of tiny operations: on a busy machine several mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

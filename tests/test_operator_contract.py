@@ -1,4 +1,4 @@
-"""The contract of every family and every operator on it; tests/_contract.py lists them."""
+"""The contract of every family and every operator on it; tests/_families.py lists them."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import smoothmax as sm
-from _contract import MEMBERS, PAIRS, everywhere, learnable, pair_id, sample
+from _families import MEMBERS, PAIRS, everywhere, learnable, pair_id, sample
 
 members = pytest.mark.parametrize("member", MEMBERS, ids=pair_id)
 pairs = pytest.mark.parametrize(("operator", "member"), PAIRS, ids=pair_id)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from _contract import OPERATORS, pair_id, sample
+from _families import OPERATORS, pair_id, sample
 
 LARGE = [op for op in OPERATORS if op.name != "smooth_rank"]
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         value_and_grad,
     )
     from smoothmax.scale import (
+        ScoreMagnitude,
         SharpenWhileErrors,
         adacos_fixed_scale,
         best_probability,
@@ -76,6 +77,7 @@ __all__ = [
     "Properties",
     "Quadratic",
     "QuasiSum",
+    "ScoreMagnitude",
     "SharpenWhileErrors",
     "SquareRoot",
     "Thresholds",

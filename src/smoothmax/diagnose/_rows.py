@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_floating, check_positive
-from smoothmax.kernels import reference
+from smoothmax.families import LogSumExp
 
 Kind = Literal["logits", "cosines", "probabilities"]
 KINDS: tuple[Kind, ...] = ("logits", "cosines", "probabilities")
@@ -39,7 +39,7 @@ def row_measures(
         `gap` LSE_k - M in score units; `normalized_gap` k gap / ln n; `p_max`; `entropy` of p, nats;
         `perplexity` e^entropy, the effective competitors; `inverse_simpson` 1/sum p^2;
         `boltzmann_deficit` k (M - sum p z); `range` max - min, `lead` first - second and `magnitude`
-        max - mean, in score units; `contrast` lead/(gap + lead).
+        max - mean over the classes not masked by -inf, in score units; `contrast` lead/(gap + lead).
         With a target also `loss` -ln p_y, `wrong_mass` 1 - p_y, `gradient_mass` 2 k (1 - p_y),
         `competitor_perplexity` e^H(q), `target_score`, `best_other_score` and `correct` (1 where y has the
         largest score, ties included).
@@ -57,6 +57,12 @@ def row_measures(
             raise ValueError(
                 f"`target` must have one index per row, {len(z)}, got shape {tuple(target.shape)}."
             )
+        outside = target[(target < 0) | (target >= z.shape[1])]
+        if len(outside):
+            raise IndexError(
+                f"`target` must hold indices from 0 to {z.shape[1] - 1}, got {outside[0].item()}. "
+                "Drop the rows that are to be ignored."
+            )
         measured |= _with_target(z, target, scale)
     return measured
 
@@ -72,8 +78,8 @@ def as_scores(scores: Tensor, kind: Kind) -> Tensor:
 def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
     two = z.topk(2, dim=-1).values
     lead = torch.where(two[:, 0] == two[:, 1], 0, two[:, 0] - two[:, 1])
-    gap = reference.gap(z, k, (1,)).squeeze(1)
-    p = reference.softmax(z, k, (1,))
+    family = LogSumExp(k)
+    gap, p = family.gap_of(z), family.weights(z)
     deficit = k * _expected_shortfall(z, p)
     entropy = k * gap + deficit
     return {
@@ -86,7 +92,7 @@ def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
         "boltzmann_deficit": deficit,
         "range": two[:, 0] - z.amin(-1),
         "lead": lead,
-        "magnitude": two[:, 0] - z.clamp(min=torch.finfo(z.dtype).min).mean(-1),
+        "magnitude": _magnitude(z, two[:, :1]),
         # Neither a lead nor a gap: a hard tie of all that counts, which has no contrast.
         "contrast": torch.where(lead == 0, 0, lead / (gap + lead)),
     }
@@ -96,9 +102,10 @@ def _with_target(z: Tensor, target: Tensor, k: float) -> dict[str, Tensor]:
     own = z.gather(1, target.unsqueeze(1)).squeeze(1)
     others = z.scatter(1, target.unsqueeze(1), -math.inf)
     best = others.amax(-1)
-    lead = k * (reference.logsumexp(others, k, (1,)).squeeze(1) - own)
-    q = reference.softmax(others, k, (1,))
-    entropy = k * (reference.gap(others, k, (1,)).squeeze(1) + _expected_shortfall(others, q))
+    family = LogSumExp(k)
+    gap, q = family.gap_of(others), family.weights(others)
+    lead = k * (gap + (best - own))  # differences first: what all scores share costs no digits
+    entropy = k * (gap + _expected_shortfall(others, q))
     wrong = torch.sigmoid(lead)
     return {
         "loss": -torch.nn.functional.logsigmoid(-lead),
@@ -109,6 +116,12 @@ def _with_target(z: Tensor, target: Tensor, k: float) -> dict[str, Tensor]:
         "best_other_score": best,
         "correct": (own >= best).to(z.dtype),
     }
+
+
+def _magnitude(z: Tensor, top: Tensor) -> Tensor:
+    """M - mean z, over the classes that are not masked."""
+    there = z != -math.inf
+    return torch.where(there, top - z, 0).sum(-1) / there.sum(-1)
 
 
 def _expected_shortfall(z: Tensor, p: Tensor) -> Tensor:

@@ -177,11 +177,13 @@ def _too_sharp(m: Measures, dim: int | None, limits: Thresholds) -> Iterator[Fin
 
 def _remedy(m: Measures, level: Level) -> tuple[str, float]:
     """What to set: for cosines the recommended scale, else the factor that makes the scores as large."""
-    goal = recommended_scale(m.num_classes)
+    goal, size = recommended_scale(m.num_classes), m.scale * m["magnitude"].mean
+    if m.kind != "cosines" and not 0 < size < math.inf:
+        return "The scores are constant: no sharpness tells them apart, look at the features.", 1.0
     if m.kind == "cosines":
         factor, change = goal / m.scale, f"Set the scale to {goal:.3g}"
     else:
-        factor = goal / (m.scale * m["magnitude"].mean)
+        factor = goal / size
         change = f"Multiply the sharpness by {factor:.3g} (temperature by {1 / factor:.3g})"
     right_way = factor > 1 if level == "too flat" else factor < 1
     if right_way:

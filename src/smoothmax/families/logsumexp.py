@@ -45,7 +45,7 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
         `gap`.
 
     Source:
-        [NielsenSun2016] sec. 1 for the bounds; Theorems 2.1 to 2.3 of `docs/derivations.md`.
+        [NielsenSun2016] for the bounds; Theorems 2.1 to 2.3 of `docs/derivations.md`.
 
     Example:
         >>> import torch

@@ -28,7 +28,7 @@ def cosines(
         float32 or float64.
 
     Source:
-        [Wang2017] eq. 5.
+        [Wang2017] sec. 3.
     """
     check_floating("input", input)
     check_floating("prototypes", prototypes)
@@ -147,7 +147,7 @@ def cosface(
         As for `normface`. A margin above C/(C-1) asks for more than any prototypes can give.
 
     Source:
-        [Wang2018b] eq. 4, [Wang2018a] eq. 6.
+        [Wang2018a] eq. 4; [Wang2018b].
     """
     scores = cosines(input, prototypes)
     if target.shape != scores.shape[:-1]:

@@ -13,6 +13,7 @@ from smoothmax._checks import check_floating, check_number, check_positive
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels import reference
+from smoothmax.kernels.others import logsumexp_of_others
 
 
 def softmax_cross_entropy(
@@ -63,7 +64,7 @@ def softmax_cross_entropy(
         Every real score; -inf masks a class. Nothing is clamped.
 
     Source:
-        [Wang2018a] eq. 6, there with s = k and cosines for scores.
+        [Wang2018a] eq. 4, there with s = k and cosines for scores.
 
     Example:
         >>> scores, target = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([3])
@@ -87,12 +88,9 @@ def target_cross_entropy(
     z: Tensor, target_score: Tensor, target: Tensor, k: float | Tensor, margin: float | Tensor
 ) -> Tensor:
     """softplus(k (l - z_y + m)) per row, classes last; `target` must be in range."""
-    others = z.scatter(-1, target.unsqueeze(-1), -torch.inf)
-    along = k.unsqueeze(-1) if isinstance(k, Tensor) else k
-    lse_others = reference.logsumexp(others, along, (z.ndim - 1,)).squeeze(-1)
-    # A lone class has no others: -inf; clamped, its slope in k is 0 and not 0 * inf.
-    lead = (lse_others - target_score + margin).clamp(min=torch.finfo(z.dtype).min)
-    return -F.logsigmoid(-k * lead)
+    below, top = _below_top(z, k)
+    lse_others = logsumexp_of_others(_along(k, below), target)
+    return -F.logsigmoid(k * (target_score - top.squeeze(-1) - margin) - lse_others)
 
 
 def _from_indices(
@@ -117,7 +115,8 @@ def _from_indices(
         # -ln p_c = nll + k (z_y - m - z_c) for the other classes, nll for the target itself.
         others = (own - m).unsqueeze(-1) - z
         others = others.scatter(-1, safe.unsqueeze(-1), 0.0)
-        each = nll.unsqueeze(-1) + (k.unsqueeze(-1) if isinstance(k, Tensor) else k) * others
+        others = torch.where(kept.unsqueeze(-1), others, 0)  # no 0 * inf where all is masked
+        each = nll.unsqueeze(-1) + _along(k, others)
         spread = (each if weight is None else weight * each).mean(-1)
         losses = (1 - smoothing) * losses + smoothing * spread
     row_weight = torch.where(kept, row_weight, 0)
@@ -137,10 +136,9 @@ def _from_probabilities(
     probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
     if probabilities.shape != z.shape:
         raise ValueError(_shape_message(z, target))
-    k = _per_row(scale, z)
-    k = k.unsqueeze(-1) if isinstance(k, Tensor) else k
-    last = (z.ndim - 1,)
-    nll = k * (reference.gap(z, k, last) + (z.amax(-1, keepdim=True) - z))
+    below = _along(_per_row(scale, z), _below_top(z, scale)[0])
+    nll = reference.logsumexp(below, 1.0, (z.ndim - 1,)) - below
+    nll = torch.where(z == -torch.inf, torch.inf, nll)
     mixed = (1 - smoothing) * probabilities + smoothing / z.shape[-1]
     # A class of probability 0 costs nothing, even at a score of -inf.
     each = torch.where(mixed == 0, 0, nll) * mixed
@@ -155,6 +153,22 @@ def _target_scores(z: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return -picked.reshape(target.shape)
 
 
+def _below_top(z: Tensor, k: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Z minus the largest score of its row, and that, held fixed: the digits that scores share are no use.
+
+    Where k may have a slope a masked score becomes the lowest number, so that it is 0 and not 0 * inf.
+    """
+    top = z.detach().amax(-1, keepdim=True)
+    top = torch.where(torch.isinf(top), 0, top)
+    below = z - top
+    return below.clamp(min=torch.finfo(z.dtype).min) if isinstance(k, Tensor) else below, top
+
+
+def _along(k: float | Tensor, x: Tensor) -> Tensor:
+    """The product k x, where k has one entry per row and x one per class too."""
+    return (k.unsqueeze(-1) if isinstance(k, Tensor) else k) * x
+
+
 def _per_row(knob: float | Tensor, z: Tensor) -> float | Tensor:
     return knob.to(z.dtype) if isinstance(knob, Tensor) else float(knob)
 
@@ -163,6 +177,11 @@ def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     if not isinstance(margin, Tensor):
         check_number("margin", margin)
+    check_smoothing(smoothing)
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raise unless 0 <= smoothing <= 1."""
     if not 0 <= smoothing <= 1:
         raise ValueError(
             f"`label_smoothing` must be in [0, 1], got {smoothing!r}. It is a share of the mass."

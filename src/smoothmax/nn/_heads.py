@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smoothmax import functional
 from smoothmax._checks import check_count, check_number, check_positive
+from smoothmax.functional._cross_entropy import check_smoothing
 from smoothmax.functional._reduce import Reduction, check_reduction
 
 Scale = float | nn.Module
@@ -19,6 +20,7 @@ class _Head(nn.Module):
     """What the heads share: prototypes (classes, features) and a scale, fixed or a rule."""
 
     kind: ClassVar[Literal["logits", "cosines"]]
+    margin: float = 0.0
 
     def __init__(self, in_features: int, num_classes: int, scale: Scale, options: dict) -> None:
         super().__init__()
@@ -27,6 +29,7 @@ class _Head(nn.Module):
         if not isinstance(scale, nn.Module):
             check_positive("scale", scale, "smoothmax.scale_for(num_classes) computes one.", allow_inf=False)
         check_reduction(options["reduction"], None)
+        check_smoothing(options["label_smoothing"])
         self.in_features, self.num_classes = in_features, num_classes
         self.scale = scale
         self.options = options
@@ -36,9 +39,23 @@ class _Head(nn.Module):
         scale = "" if isinstance(self.scale, nn.Module) else f", scale={self.scale:g}"
         return f"{self.in_features}, {self.num_classes}{scale}"
 
+    def scores(self, input: Tensor) -> Tensor:
+        """Margin-free scores, before the scale."""
+        raise NotImplementedError
+
     def scale_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """The scale for this batch: the number, or what the rule says of these margin-free scores."""
-        return self.scale(scores.detach(), target) if isinstance(self.scale, nn.Module) else self.scale
+        return self.scale(scores, target) if isinstance(self.scale, nn.Module) else self.scale
+
+    def loss(self, scores: Tensor, target: Tensor, scale: float | Tensor) -> Tensor:
+        """The loss of margin-free scores at a scale."""
+        margin = self.margin
+        return functional.softmax_cross_entropy(scores, target, scale=scale, margin=margin, **self.options)
+
+    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
+        """The loss of a batch."""
+        scores = self.scores(input)
+        return self.loss(scores, target, self.scale_at(scores, target))
 
 
 class LinearHead(_Head):
@@ -57,7 +74,7 @@ class LinearHead(_Head):
     Keys of the state: `prototypes` (C, D), `bias` (C), and the rule's own under `scale.`.
 
     Source:
-        [Bridle1990] eq. 3.
+        [Bridle1990].
     """
 
     kind: ClassVar[Literal["logits", "cosines"]] = "logits"
@@ -88,13 +105,6 @@ class LinearHead(_Head):
         """W f + b, before the scale."""
         return F.linear(input, self.prototypes, self.bias)
 
-    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
-        """The loss of a batch."""
-        scores = self.scores(input)
-        return functional.softmax_cross_entropy(
-            scores, target, scale=self.scale_at(scores, target), **self.options
-        )
-
 
 class CosineHead(_Head):
     """Softmax cross-entropy of s cos(f, w_j), with an additive margin on the target's cosine.
@@ -115,7 +125,7 @@ class CosineHead(_Head):
     Keys of the state: `prototypes` (C, D), and the rule's own under `scale.`.
 
     Source:
-        [Wang2017] eq. 6; [Wang2018b] eq. 4 with a margin.
+        [Wang2017] eq. 6; [Wang2018a] eq. 4 with a margin.
     """
 
     kind: ClassVar[Literal["logits", "cosines"]] = "cosines"
@@ -149,10 +159,3 @@ class CosineHead(_Head):
     def scores(self, input: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows classes"]:
         """Cosines, without margin and scale: for evaluation, measures and export."""
         return functional.cosines(input, self.prototypes)
-
-    def forward(self, input: Float[Tensor, "rows features"], target: Int[Tensor, " rows"]) -> Tensor:
-        """The loss of a batch."""
-        scores = self.scores(input)
-        return functional.softmax_cross_entropy(
-            scores, target, scale=self.scale_at(scores, target), margin=self.margin, **self.options
-        )

@@ -18,13 +18,14 @@ from smoothmax.scale._explain import (
     scale_window,
 )
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
-from smoothmax.scale._rules import SharpenWhileErrors
+from smoothmax.scale._rules import ScoreMagnitude, SharpenWhileErrors
 
 __all__ = [
     "RECOMMENDED_PROBABILITY",
     "Bracket",
     "ScaleExplanation",
     "ScaleWindow",
+    "ScoreMagnitude",
     "SharpenWhileErrors",
     "adacos_fixed_scale",
     "best_probability",

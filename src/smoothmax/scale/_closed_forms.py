@@ -63,7 +63,8 @@ def scale_for(
     check_count("num_classes", num_classes, 2, "One class has nothing to compete with.")
     goal = check_one_of(probability=probability, loss=loss, gap=gap)
     if goal == "gap":
-        check_positive("gap", gap, "It is a distance in units of the scores.")  # type: ignore[arg-type]
+        way_out = "It is a distance in units of the scores."
+        check_positive("gap", gap, way_out, allow_inf=False)  # type: ignore[arg-type]
         return math.log(num_classes) / gap  # type: ignore[operator]
     distance = _distance(num_classes, margin, target_cosine, other_cosine)
     if goal == "probability":

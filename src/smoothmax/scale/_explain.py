@@ -12,6 +12,10 @@ from smoothmax.scale._closed_forms import best_probability, initial_loss_bound, 
 RECOMMENDED_PROBABILITY = 0.99
 
 
+#: The frozen scale is a leading-order result for many classes; below this it is not spoken of.
+_MANY = 100
+
+
 class ScaleWindow(NamedTuple):
     """The scales between "can learn at all" and "starts out too sharp".
 
@@ -92,7 +96,7 @@ def frozen_scale(num_classes: int, dim: int) -> float:
         s in 1/cosine units.
 
     Source:
-        [Derrida1981] sec. III, the random energy model.
+        [Derrida1981], the random energy model, to leading order in n.
     """
     check_count("num_classes", num_classes, 2, "One class has nothing to compete with.")
     check_count("dim", dim, 2, "It is the number of features.")
@@ -136,7 +140,7 @@ class ScaleExplanation:
             said.append(
                 f"At random directions the loss exceeds ln n by at most {self.initial_excess:.3g} nats."
             )
-            if self.scale > self.frozen:
+            if self.scale > self.frozen and self.num_classes >= _MANY:
                 said.append(f"Too sharp to start with: above {self.frozen:.3g} a few classes rule every row.")
         return said
 

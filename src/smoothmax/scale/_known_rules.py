@@ -34,7 +34,7 @@ def adacos_fixed_scale(num_classes: int) -> float:
         s in 1/cosine units.
 
     Source:
-        [Zhang2019] eq. 12.
+        [Zhang2019], the fixed scale; the formula is that of published implementations.
     """
     check_count("num_classes", num_classes, 2, "One class has nothing to compete with.")
     return math.sqrt(2) * math.log(num_classes - 1)
@@ -51,7 +51,7 @@ def l2_softmax_scale(num_classes: int, probability: float) -> float:
         s in 1/cosine units; below 0 where p < 1/(n-1).
 
     Source:
-        [Ranjan2017] eq. 7, there alpha.
+        [Ranjan2017], the lower bound of alpha, as published implementations have it.
     """
     check_count("num_classes", num_classes, 3, "The rule leaves out two classes.")
     check_between("probability", probability, 0, 1, "It is the target's.")

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from smoothmax._checks import check_between, check_count, check_positive
+from smoothmax.functional import score_magnitude_sharpness
 from smoothmax.scale._closed_forms import scale_for
 
 
@@ -67,8 +68,48 @@ class SharpenWhileErrors(nn.Module):
         """The scale for this batch; in training mode the state moves first."""
         if self.training:
             self.step += 1
-            wrong = (scores.argmax(-1) != target).float().mean()
-            self.error.lerp_(wrong, 1 - self.momentum)
+            # Ignored rows (-100 by default) are no errors, and a batch without rows says nothing.
+            counted = target >= 0
+            wrong = (((scores.argmax(-1) != target) & counted).sum() / counted.sum()).to(self.error.dtype)
+            self.error.copy_(
+                torch.where(counted.any(), self.error.lerp(wrong, 1 - self.momentum), self.error)
+            )
             share = (self.step / self.total_steps).clamp(max=1.0)
             self.scale.copy_(self.start * self.factor ** (share * (self.gain * self.error).clamp(max=1.0)))
         return self.scale.clone()
+
+
+class ScoreMagnitude(nn.Module):
+    """Keeps the scores of a head that normalises nothing as large as cosines at `scale`, batch by batch.
+
+    In training mode it is `smoothmax.functional.score_magnitude_sharpness` of the batch, and kept; in
+    evaluation mode it is the one kept last, in the buffer `sharpness`.
+
+    Args:
+        scale: s > 0 that a cosine head would have.
+        detach: as for `score_magnitude_sharpness`.
+
+    Source:
+        As `score_magnitude_sharpness`.
+    """
+
+    sharpness: Tensor
+
+    def __init__(self, scale: float, *, detach: bool = True) -> None:
+        super().__init__()
+        check_positive("scale", scale, "smoothmax.scale_for computes one.", allow_inf=False)
+        self.scale, self.detach = scale, detach
+        self.register_buffer("sharpness", torch.tensor(1.0))
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}, detach={self.detach}"
+
+    def forward(
+        self, scores: Float[Tensor, "rows classes"], target: Int[Tensor, " rows"]
+    ) -> Float[Tensor, ""]:
+        """The sharpness for this batch; in training mode it is remembered."""
+        if not self.training:
+            return self.sharpness.clone()
+        sharpness = score_magnitude_sharpness(scores, self.scale, detach=self.detach)
+        self.sharpness.copy_(sharpness.detach())
+        return sharpness

@@ -1,0 +1,121 @@
+"""The program: parses before torch is imported, then hands over to the command.
+
+Exit codes: 0 done, 1 the machine failed (a full disk), 2 bad input with one line on the standard error
+stream, 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NoReturn
+
+from smoothmax._errors import BadInput
+
+#: What the commands print and draw with.
+NEEDED = ("rich", "matplotlib", "jinja2")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one line without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    # Threads that wait asleep: spinning ones stand in each other's way as soon as a core is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("smoothmax: stopped. What is finished is kept; --resume goes on with it.", file=sys.stderr)
+        return 130
+    except BadInput as error:
+        print(f"smoothmax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"smoothmax {options.command}: {error}. What is finished is kept.", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="smoothmax", description="Choose and see the smoothness of max and softmax.")
+    parser.add_argument("--version", action="version", version=f"smoothmax {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_compare(commands)
+    _add_scale(commands)
+    return parser
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    about = "train heads with several ways of setting the smoothness on one data set, say who wins and why"
+    add = _command(commands, "compare", about, "smoothmax.lab.command")
+    add(
+        "--data",
+        default="glyphs",
+        metavar="NAME|FILE",
+        help="glyphs, digits, cities, or a .npy, .npz, .safetensors or .parquet file (default: glyphs)",
+    )
+    add("--key", metavar="K", help="name of the features in the file")
+    add("--label-key", metavar="L", help="name of the labels in the file; for .npy the labels' own .npy file")
+    add(
+        "--strategies",
+        metavar="A,B,...",
+        help="which to run (default: all; normface-X is cosines at scale X)",
+    )
+    add("--seeds", type=_count, default=2, metavar="N", help="runs of each strategy (default: 2)")
+    add("--epochs", type=_count, default=12, metavar="N", help="passes over the training rows (default: 12)")
+    add(
+        "--out",
+        default="smoothmax-out",
+        metavar="DIR",
+        help="folder for results.json and report.html (default: smoothmax-out)",
+    )
+    add("--resume", action="store_true", help="go on with what the folder holds")
+    add("--json", action="store_true", help="print the results as one JSON object")
+
+
+def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    about = "number of classes, dimension and goal in; recommended scale and window out, with the reasons"
+    add = _command(commands, "scale", about, "smoothmax.scale.command")
+    add("--classes", type=_count, required=True, metavar="N", help="number of classes")
+    add("--dim", type=_count, required=True, metavar="D", help="number of features")
+    add(
+        "--probability",
+        type=float,
+        metavar="P",
+        help="goal: the probability of a perfectly separated target (default: 0.99)",
+    )
+    add("--loss", type=float, metavar="L", help="goal: its loss in nats, instead of a probability")
+    add("--margin", type=float, default=0.0, metavar="M", help="additive margin in cosine units (default: 0)")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def _command(commands: argparse._SubParsersAction, name: str, about: str, module: str) -> Callable:  # type: ignore[type-arg]
+    parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    parser.set_defaults(run=lambda options: _run(module, options))
+    return parser.add_argument
+
+
+def _run(module: str, options: argparse.Namespace) -> int:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise BadInput(f"this needs {', '.join(missing)}. Install them: pip install 'smoothmax[cli]'")
+    return import_module(module).run(options)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _version() -> str:
+    from smoothmax import __version__
+
+    return __version__

@@ -1,0 +1,28 @@
+"""Log-sum-exp over the classes other than the target: what every softmax loss is made of.
+
+Leaner than `reference.logsumexp`: a loss has no use for infinite rows, so nothing guards them, and
++inf among the scores gives nan. -inf masks a class.
+"""
+
+import torch
+from torch import Tensor
+
+
+def logsumexp_of_others(z: Tensor, target: Tensor) -> Tensor:
+    """Ln sum_{j != y} exp(z_j) for each row, classes last; -inf where there is no other class.
+
+    Eight passes over z forward, no more than four temporaries of its size.
+
+    Args:
+        z: scores, the scale in them, float32 or float64.
+        target: y, one index per row, in range.
+    """
+    others = z.scatter(-1, target.unsqueeze(-1), -torch.inf)
+    anchor, index = others.detach().max(-1, keepdim=True)
+    alone = anchor == -torch.inf
+    terms = torch.exp(others - torch.where(alone, 0, anchor))
+    # The value is log1p of all terms but the anchor's own, the derivatives are those of ln of all terms.
+    rest = terms.detach().scatter(-1, index, 0).sum(-1, keepdim=True)
+    log_total = torch.where(alone, 1, terms.sum(-1, keepdim=True)).log()
+    value = anchor + (torch.log1p(rest) + (log_total - log_total.detach()))
+    return torch.where(alone, -torch.inf, value).squeeze(-1)

@@ -1,0 +1,1 @@
+"""Data sets, the training runner and the strategies that runs compare."""

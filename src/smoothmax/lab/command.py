@@ -1,0 +1,61 @@
+"""`smoothmax compare`: from the options to the table, results.json and report.html."""
+
+import json
+import sys
+from argparse import Namespace
+from difflib import get_close_matches
+from pathlib import Path
+
+from smoothmax._errors import BadInput
+from smoothmax.lab.compare import Plan, compare
+from smoothmax.lab.data import load
+from smoothmax.lab.progress import observer
+from smoothmax.lab.report import write_report
+from smoothmax.lab.strategies import STRATEGIES, Strategy, cosine_at
+from smoothmax.lab.table import print_table
+from smoothmax.lab.train import Budget
+
+
+def run(options: Namespace) -> int:
+    """Run the command; returns its exit code."""
+    strategies = choose(options.strategies)
+    data = load(options.data, key=options.key, label_key=options.label_key)
+    plan = Plan(
+        data=data,
+        strategies=strategies,
+        seeds=options.seeds,
+        budget=Budget(epochs=options.epochs),
+        out=Path(options.out),
+        resume=options.resume,
+    )
+    with observer(plan) as watching:
+        results = compare(plan, watching)
+        report = write_report(results, plan.out)
+    if options.json:
+        print(json.dumps(results, allow_nan=False))
+        return 0
+    print_table(results, sys.stdout)
+    print(f"\nReport: {report}\nNumbers: {plan.out / 'results.json'}")
+    return 0
+
+
+def choose(names: str | None) -> list[Strategy]:
+    """The strategies of a comma-separated list; all for None."""
+    if names is None:
+        return list(STRATEGIES.values())
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = [_strategy(name) for name in dict.fromkeys(wanted)]
+    if not chosen:
+        raise BadInput(f"--strategies must name at least one, got {names!r}. Known: {', '.join(STRATEGIES)}.")
+    return chosen
+
+
+def _strategy(name: str) -> Strategy:
+    prefix, _, scale = name.partition("normface-")
+    if not prefix and name not in STRATEGIES and scale.replace(".", "", 1).isdigit() and float(scale) > 0:
+        return cosine_at(float(scale))
+    if name not in STRATEGIES:
+        near = get_close_matches(name, STRATEGIES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise BadInput(f"--strategies: {name!r} is not one of {', '.join(STRATEGIES)}.{hint}")
+    return STRATEGIES[name]

@@ -1,0 +1,85 @@
+"""The output folder of a comparison: what is in it, and whether it may be gone on with."""
+
+import json
+import shutil
+from pathlib import Path
+
+from smoothmax.lab.atomic import write_atomically
+from smoothmax.lab.data import BadData
+
+
+class Folder:
+    """Settings, finished runs and checkpoints under one folder.
+
+    Args:
+        path: made where it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs = path / "runs"
+
+    def open(self, settings: dict, *, resume: bool) -> None:
+        """Prepare for these settings: go on with what is there, or start afresh.
+
+        Raises:
+            BadData: the folder cannot be written, or holds runs with other settings.
+        """
+        try:
+            if not resume and self.runs.exists():
+                shutil.rmtree(self.runs)
+            self.runs.mkdir(parents=True, exist_ok=True)
+            for left in [*self.path.glob(".*.tmp"), *self.runs.glob(".*.tmp")]:
+                left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+            if resume:
+                self._compare(settings)
+            self.write_json("runs/settings.json", settings)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadData(
+                f"--out {self.path}: must be a folder that can be written to, got: {reason}. Choose another."
+            ) from error
+
+    def finished(self, strategy: str, seed: int) -> dict | None:
+        """The record of a run that is done, or None."""
+        path = self._run(strategy, seed, "json")
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, record: dict) -> dict:
+        """Keep the record of a run, its checkpoint goes; returns it as kept, which is what --resume sees."""
+        strategy, seed = record["strategy"], record["seed"]
+        path = self.write_json(self._run(strategy, seed, "json").relative_to(self.path), record)
+        self.checkpoint(strategy, seed).unlink(missing_ok=True)
+        return json.loads(path.read_text())
+
+    def checkpoint(self, strategy: str, seed: int) -> Path:
+        """Where the state of an unfinished run is kept."""
+        return self._run(strategy, seed, "pt")
+
+    def write_json(self, name: str | Path, value: object) -> Path:
+        """Write JSON, whole or not at all; nan and infinities are not JSON and raise."""
+        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+        return self.write_text(name, text)
+
+    def write_text(self, name: str | Path, text: str) -> Path:
+        """Write text, whole or not at all."""
+        path = self.path / name
+        write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def _run(self, strategy: str, seed: int, kind: str) -> Path:
+        return self.runs / f"{strategy}-seed{seed}.{kind}"
+
+    def _compare(self, settings: dict) -> None:
+        path = self.runs / "settings.json"
+        if not path.exists():
+            return
+        before = json.loads(path.read_text())
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            name = changed[0]
+            then, now = before.get(name), settings[name]
+            raise BadData(
+                f"--resume: {self.path} was begun with {name} = {then!r}, now it is {now!r}. "
+                "Give the same settings, another --out, or leave --resume out to start afresh."
+            )

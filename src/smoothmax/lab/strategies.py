@@ -1,0 +1,148 @@
+"""The ways of setting the smoothness that `smoothmax compare` pits against each other, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from smoothmax.functional import feature_incay
+from smoothmax.nn import CosineHead, LinearHead
+from smoothmax.scale import ScoreMagnitude, SharpenWhileErrors, recommended_scale
+
+Head = LinearHead | CosineHead
+
+#: The fixed temperature of the plain head; a power of two, so that the corrected run is equal to the bit.
+TEMPERATURE = 16.0
+#: Additive-cosine margin; the pilot's: open-set accuracy gains, closed-set accuracy hardly loses.
+MARGIN = 0.1
+#: Weight of Feature Incay's penalty (the paper's is not known; see `functional.feature_incay`).
+INCAY_WEIGHT = 1.0
+
+
+class Problem(NamedTuple):
+    """What a strategy may know before training."""
+
+    num_classes: int
+    dim: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way of setting the smoothness.
+
+    Attributes:
+        name: as typed.
+        title: as shown.
+        about: one sentence for the report.
+        build: makes the head.
+        temperature: T of the equivalence of `docs/derivations.md`, "Absorption": the head starts at T
+            times its initial parameters and trains at learning rate x T^2, weight decay / T^2.
+        penalty: added to the loss, from (features, correct).
+        sweep: whether it only adds a point to the picture of accuracy against scale.
+    """
+
+    name: str
+    title: str
+    about: str
+    build: Callable[[Problem], Head]
+    temperature: float = 1.0
+    penalty: Callable[[Tensor, Tensor], Tensor] | None = None
+    sweep: bool = False
+
+
+def cosine_at(scale: float, *, sweep: bool = False) -> Strategy:
+    """NormFace at a fixed scale."""
+    return Strategy(
+        f"normface-{scale:g}",
+        f"NormFace, s = {scale:g}",
+        f"cosines times {scale:g}",
+        lambda p: CosineHead(p.dim, p.num_classes, scale=scale),
+        sweep=sweep,
+    )
+
+
+def _linear(scale: float | Callable[[Problem], nn.Module]) -> Callable[[Problem], Head]:
+    return lambda p: LinearHead(p.dim, p.num_classes, scale=scale(p) if callable(scale) else scale)
+
+
+def _normface(problem: Problem) -> Head:
+    return CosineHead(problem.dim, problem.num_classes, scale=recommended_scale(problem.num_classes))
+
+
+def _sharpened(problem: Problem) -> Head:
+    rule = SharpenWhileErrors(problem.num_classes, problem.total_steps)
+    return CosineHead(problem.dim, problem.num_classes, scale=rule)
+
+
+def _cosface(problem: Problem) -> Head:
+    scale = recommended_scale(problem.num_classes, margin=MARGIN)
+    return CosineHead(problem.dim, problem.num_classes, scale=scale, margin=MARGIN)
+
+
+def _incay(features: Tensor, correct: Tensor) -> Tensor:
+    return INCAY_WEIGHT * feature_incay(features, correct, eps=1e-6)
+
+
+NAMED = {
+    s.name: s
+    for s in (
+        Strategy("softmax", "plain softmax", "a linear layer with softmax cross-entropy", _linear(1.0)),
+        Strategy(
+            "temperature",
+            f"plain softmax, T = {TEMPERATURE:g}",
+            f"scores divided by {TEMPERATURE:g}, nothing else changed",
+            _linear(1 / TEMPERATURE),
+        ),
+        Strategy(
+            "temperature-corrected",
+            f"plain softmax, T = {TEMPERATURE:g}, corrected",
+            "the same, with the layer's start, learning rate and decay multiplied by T, T² and 1/T²: "
+            "the layer absorbs the temperature, and training is plain softmax's to the bit",
+            _linear(1 / TEMPERATURE),
+            temperature=TEMPERATURE,
+        ),
+        Strategy(
+            "incay",
+            "plain softmax + Feature Incay",
+            "plain softmax with the reciprocal-norm penalty that lengthens features",
+            _linear(1.0),
+            penalty=_incay,
+        ),
+        Strategy(
+            "magnitude",
+            "plain softmax, T from the scores' size",
+            "each batch's scores are brought to the size of cosines at the recommended scale, "
+            "which a linear layer cannot absorb",
+            _linear(lambda p: ScoreMagnitude(recommended_scale(p.num_classes), detach=False)),
+        ),
+        cosine_at(1.0),
+        cosine_at(64.0),
+        Strategy(
+            "normface",
+            "NormFace, recommended s",
+            "cosines times the scale at which separated classes reach p = 0.99: "
+            "known from the number of classes alone",
+            _normface,
+        ),
+        Strategy(
+            "sharpened",
+            "NormFace, s sharpened while errors remain",
+            "starts at the scale for p = 0.9 and grows up to 2.5 times as training goes on, "
+            "as long as training errors remain",
+            _sharpened,
+        ),
+        Strategy(
+            "cosface",
+            f"CosFace, m = {MARGIN:g}, recommended s",
+            f"the recommended scale with {MARGIN:g} taken off the target's cosine",
+            _cosface,
+        ),
+    )
+}
+
+#: Fixed scales that `compare` adds to the picture of accuracy against scale.
+SWEEP_SCALES = (4.0, 8.0, 16.0, 24.0, 32.0)
+
+STRATEGIES = NAMED | {s.name: s for s in (cosine_at(scale, sweep=True) for scale in SWEEP_SCALES)}
