@@ -9,8 +9,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from smoothmax import diagnose, families, functional, nn, ops, scale
     from smoothmax.diagnose import Measures, Thresholds, Verdict, measure, row_measures, verdict
-    from smoothmax.families import Family, LogSumExp
-    from smoothmax.ops import smooth_argmax, smooth_max
+    from smoothmax.families import (
+        Accumulator,
+        Boltzmann,
+        DoubleExp,
+        Family,
+        LogSumExp,
+        MellowMax,
+        OddRoot,
+        PowerMean,
+        PowerNorm,
+        Properties,
+        Quadratic,
+        QuasiSum,
+        SquareRoot,
+    )
+    from smoothmax.ops import (
+        Continuation,
+        hvp,
+        seed_chain,
+        smooth_abs,
+        smooth_argmax,
+        smooth_argmin,
+        smooth_clamp,
+        smooth_hinge,
+        smooth_max,
+        smooth_maximum,
+        smooth_min,
+        smooth_minimum,
+        smooth_rank,
+        smooth_relu,
+        smooth_sign,
+        smooth_step,
+        value_and_grad,
+    )
     from smoothmax.scale import (
         ScoreMagnitude,
         SharpenWhileErrors,
@@ -31,11 +63,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accumulator",
+    "Boltzmann",
+    "Continuation",
+    "DoubleExp",
     "Family",
     "LogSumExp",
     "Measures",
+    "MellowMax",
+    "OddRoot",
+    "PowerMean",
+    "PowerNorm",
+    "Properties",
+    "Quadratic",
+    "QuasiSum",
     "ScoreMagnitude",
     "SharpenWhileErrors",
+    "SquareRoot",
     "Thresholds",
     "Verdict",
     "adacos_fixed_scale",
@@ -46,6 +90,7 @@ __all__ = [
     "families",
     "frozen_scale",
     "functional",
+    "hvp",
     "initial_loss_bound",
     "l2_softmax_scale",
     "loss_floor",
@@ -58,8 +103,21 @@ __all__ = [
     "scale",
     "scale_for",
     "scale_window",
+    "seed_chain",
+    "smooth_abs",
     "smooth_argmax",
+    "smooth_argmin",
+    "smooth_clamp",
+    "smooth_hinge",
     "smooth_max",
+    "smooth_maximum",
+    "smooth_min",
+    "smooth_minimum",
+    "smooth_rank",
+    "smooth_relu",
+    "smooth_sign",
+    "smooth_step",
+    "value_and_grad",
     "verdict",
 ]
 

@@ -4,18 +4,30 @@ A family is a small frozen dataclass that holds its parameter. Its file says how
 gradient and its error are computed; everything else in the library is derived from these members.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smoothmax._checks import check_floating
+from smoothmax._checks import check_floating, check_positive
+from smoothmax.families._blocks import in_blocks
+from smoothmax.families._pair import TwoEntries
+from smoothmax.kernels.reference import Dims, Mass
 
 Dim = int | Sequence[int]
+
+
+EVERY_REAL = "every real x"
+NON_NEGATIVE = "x >= 0"
+POSITIVE_MAXIMUM = "a maximum above 0"
+"""The domains of `Properties.domain`; operators refuse a family whose domain they would leave."""
+
+Norm = Literal["l2", "linf"]
+Kernel = Callable[[Tensor, float | Tensor, Dims, Mass], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,9 @@ class Properties:
         translation_equivariant: value(x + c) = value(x) + c.
         homogeneous: value(c x) = c value(x) for c > 0, at a fixed parameter.
         differentiability: how many continuous derivatives there are (math.inf for all).
-        domain: the x for which the value is a smooth maximum, in words.
+        domain: the x for which the value is a smooth maximum, in words: one of the constants above.
+        relative: whether the gap is proportional to the largest entry, so that it needs `largest=`.
+        entries: the only number of entries that it takes, or None for any.
     """
 
     side: Literal["over", "under"]
@@ -39,29 +53,66 @@ class Properties:
     homogeneous: bool
     differentiability: float
     domain: str
+    relative: bool = False
+    entries: int | None = None
 
 
-class Family(ABC):
+class Family(TwoEntries):
     """A way to smooth the maximum; see `LogSumExp` for one.
 
     Shapes: `x` has any shape; `dim`, one dim or several, is reduced away (`weights` keeps it). The
     result has the dtype of `x`; float16 and bfloat16 are computed in float32 and rounded once.
     A parameter that is a tensor broadcasts against the reduced shape, whose shape never changes.
+    `where` (bool) leaves entries out, whatever they hold, and gives them the gradient 0; `weights`
+    counts an entry as many times as it says. Both broadcast against `x` and act in the sum.
     """
 
     properties: ClassVar[Properties]
 
+    @property
     @abstractmethod
-    def value(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*reduced"]:
+    def parameter(self) -> float | Tensor:
+        """The number, or the tensor, that says how smooth."""
+
+    def value(
+        self,
+        x: Float[Tensor, "*dims"],
+        dim: Dim = -1,
+        *,
+        where: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "*reduced"]:
         """The smooth maximum along `dim`."""
+        mass = combine_mass(x, where, weights)
+        return reduce_with(self._value, x, self.parameter, dim, mass=mass, keepdim=False)
 
-    @abstractmethod
-    def weights(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*dims"]:
+    def weights(
+        self,
+        x: Float[Tensor, "*dims"],
+        dim: Dim = -1,
+        *,
+        where: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "*dims"]:
         """The gradient of `value` with respect to x: a smooth one-hot argmax."""
+        mass = combine_mass(x, where, weights)
+        return reduce_with(self._weights, x, self.parameter, dim, mass=mass, keepdim=True)
 
-    @abstractmethod
-    def gap_of(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*reduced"]:
-        """|value - max| for these data, computed without that difference."""
+    def gap_of(
+        self,
+        x: Float[Tensor, "*dims"],
+        dim: Dim = -1,
+        *,
+        where: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "*reduced"]:
+        """|value - max| for these data, computed without that difference.
+
+        With weights it is the signed distance to the side that `properties` names: an entry that
+        counts less than once may put the value on the other side.
+        """
+        mass = combine_mass(x, where, weights)
+        return reduce_with(self._gap_of, x, self.parameter, dim, mass=mass, keepdim=False)
 
     @abstractmethod
     def gap(self, n: int) -> float:
@@ -69,26 +120,65 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "Family":
         """The smoothest member whose `gap(n)` is at most `tolerance`."""
 
     @classmethod
     @abstractmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor) -> "Family":
         """The member of the given sharpness, in 1/units of x."""
 
     @abstractmethod
-    def gradient_lipschitz(self, norm: Literal["l2", "linf"] = "l2") -> float:
-        """The smallest known L with |weights(x) - weights(y)| <= L |x - y|, the dual norm on the left."""
+    def gradient_lipschitz(self, norm: Norm = "l2") -> float:
+        """The smallest known L with |weights(x) - weights(y)| <= L |x - y|, the dual norm on the left.
+
+        math.inf where there is none that holds for every x and every number of entries.
+        """
+
+    @abstractmethod
+    def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        """`value` with reduced dims kept; x float32 or float64, the parameter placed against x."""
+
+    @abstractmethod
+    def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        """`weights`; arguments as for `_value`."""
+
+    @abstractmethod
+    def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        """`gap_of` with reduced dims kept; arguments as for `_value`."""
+
+
+Sharp = TypeVar("Sharp", bound="SharpnessFamily")
+
+
+@dataclass(frozen=True, eq=False)
+class SharpnessFamily(Family):
+    """A family whose parameter is a sharpness, in 1/units of x."""
+
+    sharpness: float | Tensor
+
+    def __post_init__(self) -> None:
+        check_positive("sharpness", self.sharpness, "Larger is closer to the hard maximum.")
+
+    @property
+    def parameter(self) -> float | Tensor:
+        """The sharpness."""
+        return self.sharpness
+
+    @classmethod
+    def for_sharpness(cls: type[Sharp], sharpness: float | Tensor) -> Sharp:
+        """The member whose parameter this is."""
+        return cls(sharpness)
 
 
 def reduce_with(
-    kernel: Callable[[Tensor, float | Tensor, tuple[int, ...]], Tensor],
+    kernel: Kernel,
     x: Tensor,
     knob: float | Tensor,
     dim: Dim,
     *,
     keepdim: bool,
+    mass: Mass = None,
 ) -> Tensor:
     """Apply a kernel that keeps reduced dims: normalise `dim`, place the knob, mind the dtype.
 
@@ -98,12 +188,36 @@ def reduce_with(
         knob: a number, or a tensor that broadcasts against the reduced shape.
         dim: one dim or several, negative ones counting from the end.
         keepdim: whether the result keeps the reduced dims.
+        mass: what an entry counts, broadcasting against x.
     """
     check_floating("x", x)
     dims = normalize_dims(x, dim)
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    result = kernel(wide, _along(knob, wide, dims), dims).to(x.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    if mass is not None:
+        mass = mass.expand_as(x)
+
+    def run(piece: Tensor, knob: float | Tensor, mass: Mass) -> Tensor:
+        if mass is not None and mass.dtype != torch.bool:
+            mass = mass.to(wide)
+        return kernel(piece.to(wide), knob, dims, mass).to(x.dtype)
+
+    result = in_blocks(run, x, (place_knob(knob, x, dims, wide), mass), dims)
     return result if keepdim else _squeeze(result, dims)
+
+
+def combine_mass(x: Tensor, where: Tensor | None, weights: Tensor | None) -> Mass:
+    """What each entry counts: a mask, weights, both, or None for once each."""
+    if where is not None and where.dtype != torch.bool:
+        raise TypeError(f"`where` must be a bool tensor, got {where.dtype}. Pass `where != 0`.")
+    for name, given in (("where", where), ("weights", weights)):
+        if given is not None and not _fits(given.shape, x.shape):
+            raise ValueError(
+                f"`{name}` must broadcast against the shape of x, {tuple(x.shape)}, "
+                f"got shape {tuple(given.shape)}. Expand x first if it is to grow."
+            )
+    if weights is None or where is None:
+        return where if weights is None else weights
+    return torch.where(where, weights, 0)
 
 
 def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
@@ -118,22 +232,27 @@ def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
     return dims
 
 
-def _along(knob: float | Tensor, x: Tensor, dims: tuple[int, ...]) -> float | Tensor:
+def place_knob(knob: float | Tensor, x: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> float | Tensor:
+    """The knob in the rank of x, which it must fit once `dims` are reduced; a number stays one."""
     if not isinstance(knob, Tensor):
         return float(knob)
     reduced = tuple(size for d, size in enumerate(x.shape) if d not in dims)
-    fits = knob.ndim <= len(reduced) and all(
-        a in (1, b) for a, b in zip(knob.shape[::-1], reduced[::-1], strict=False)
-    )
-    if not fits:
+    if not _fits(knob.shape, reduced):
         raise ValueError(
             f"A knob that is a tensor must broadcast against the reduced shape {reduced}, "
             f"got shape {tuple(knob.shape)}. Reshape it, or reduce another dim."
         )
-    knob = knob.to(x.dtype).reshape((1,) * (len(reduced) - knob.ndim) + tuple(knob.shape))
+    knob = knob.to(dtype).reshape((1,) * (len(reduced) - knob.ndim) + tuple(knob.shape))
     for d in dims:
         knob = knob.unsqueeze(d)
     return knob
+
+
+def _fits(small: Sequence[int], large: Sequence[int]) -> bool:
+    """Whether a shape broadcasts against a larger one without changing it."""
+    return len(small) <= len(large) and all(
+        a in (1, b) for a, b in zip(small[::-1], large[::-1], strict=False)
+    )
 
 
 def _squeeze(x: Tensor, dims: tuple[int, ...]) -> Tensor:

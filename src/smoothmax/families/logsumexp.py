@@ -6,18 +6,29 @@ equal it, k is `sharpness`, p = softmax(k x).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count, check_positive
-from smoothmax.families.base import Dim, Family, Properties, reduce_with
+from smoothmax.families._pair import TwoEntryForms, log_cosh
+from smoothmax.families.base import (
+    EVERY_REAL,
+    Dim,
+    Norm,
+    Properties,
+    SharpnessFamily,
+    normalize_dims,
+    place_knob,
+)
 from smoothmax.kernels import reference
+from smoothmax.kernels.reference import Dims, Mass
 
 
 @dataclass(frozen=True, eq=False)
-class LogSumExp(Family):
+class LogSumExp(TwoEntryForms, SharpnessFamily):
     """LSE_k(x) = (1/k) ln sum_i exp(k x_i), computed as M + log1p(rest)/k.
 
     Its gradient is softmax(k x), its derivative in k is -H(p)/k^2. It is the only smooth maximum of
@@ -42,8 +53,6 @@ class LogSumExp(Family):
         tensor(4.4402)
     """
 
-    sharpness: float | Tensor
-
     properties: ClassVar[Properties] = Properties(
         side="over",
         convex=True,
@@ -51,23 +60,9 @@ class LogSumExp(Family):
         translation_equivariant=True,
         homogeneous=False,
         differentiability=math.inf,
-        domain="every real x",
+        domain=EVERY_REAL,
     )
-
-    def __post_init__(self) -> None:
-        check_positive("sharpness", self.sharpness, "Larger is closer to the hard maximum.")
-
-    def value(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*reduced"]:
-        """LSE_k along `dim`."""
-        return reduce_with(reference.logsumexp, x, self.sharpness, dim, keepdim=False)
-
-    def weights(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*dims"]:
-        """softmax(k x): the gradient of `value`, which sums to 1 (to 0 in a row of -inf)."""
-        return reduce_with(reference.softmax, x, self.sharpness, dim, keepdim=True)
-
-    def gap_of(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> Float[Tensor, "*reduced"]:
-        """log1p(rest)/k = -ln(max p)/k, exact where LSE_k - M would round to 0."""
-        return reduce_with(reference.gap, x, self.sharpness, dim, keepdim=False)
+    _infinite_at_zero: ClassVar[bool] = True
 
     def gap(self, n: int) -> float:
         """ln(n)/k: the gap where all n entries are equal. For a scalar k."""
@@ -75,18 +70,60 @@ class LogSumExp(Family):
         return math.log(n) / float(self.sharpness)
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> Self:
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "LogSumExp":
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
         check_count("n", n, 1, "It is the number of entries.")
         check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
         return cls((math.log(n) if n > 1 else 1.0) / tolerance)
 
-    @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
-        """LSE_k itself: its parameter is the sharpness."""
-        return cls(sharpness)
-
-    def gradient_lipschitz(self, norm: Literal["l2", "linf"] = "l2") -> float:
+    def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """k/2 from L2 to L2 (sharp for every n >= 2), k from Linf to L1. For a scalar k."""
         check_choice("norm", norm, ("l2", "linf"))
         return float(self.sharpness) * (0.5 if norm == "l2" else 1.0)
+
+    def hvp(
+        self,
+        x: Float[Tensor, "*dims"],
+        v: Float[Tensor, "*dims"],
+        dim: Dim = -1,
+        *,
+        where: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "*dims"]:
+        """The Hessian of `value` times v, k p (v - p.v): O(n), no second differentiation.
+
+        Args:
+            x: as for `value`.
+            v: a direction, of the shape of x; what it holds at masked entries does not count.
+            dim: as for `value`.
+            where: as for `value`.
+            weights: as for `value`.
+        """
+        dims = normalize_dims(x, dim)
+        p = self.weights(x, dims, where=where, weights=weights)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        p, v = p.to(wide), torch.where(p == 0, 0, v).to(wide)
+        mean = (p * v).sum(dims, keepdim=True)
+        return (place_knob(self.sharpness, p, dims, wide) * p * (v - mean)).to(x.dtype)
+
+    def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        return reference.logsumexp(x, parameter, dims, mass)
+
+    def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        return reference.softmax(x, parameter, dims, mass)
+
+    def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        return reference.gap(x, parameter, dims, mass)
+
+    def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
+        return (math.log(2) + log_cosh(p * d / 2)) / p
+
+    def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
+        return torch.log1p(torch.exp(-p * t)) / p
+
+    def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
+        return torch.tanh(p * d / 2)
+
+    def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
+        z = torch.exp(-p * t)
+        return z / (1 + z)

@@ -1,0 +1,191 @@
+"""Two entries: what a family makes of max(x, y), x+ and |x|, and the slopes of the last two.
+
+Every family can stack its two entries. Translation equivariant ones have closed forms of d = x - y,
+which are exact where stacking is not: near d = 0, where the slope of |x| is a difference of two
+weights, and far out, where 1 minus a weight is too small to be a difference.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from smoothmax.families._blocks import in_blocks
+from smoothmax.kernels import reference
+from smoothmax.kernels.reference import Mass
+
+
+class TwoEntries(ABC):
+    """The operators on two entries, by stacking them."""
+
+    @property
+    @abstractmethod
+    def parameter(self) -> float | Tensor: ...
+
+    @abstractmethod
+    def _value(self, x: Tensor, parameter: float | Tensor, dims: tuple[int, ...], mass: Mass) -> Tensor: ...
+
+    @abstractmethod
+    def _weights(self, x: Tensor, parameter: float | Tensor, dims: tuple[int, ...], mass: Mass) -> Tensor: ...
+
+    def maximum(self, x: Float[Tensor, "*a"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*c"]:
+        """The smooth maximum of two tensors, entry by entry."""
+        return self._apply(self._pair, x, y)
+
+    def positive_part(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """The smooth maximum of x and 0."""
+        return self._apply(self._pair, x, x.new_zeros(()))
+
+    def absolute(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """The smooth maximum of x and -x."""
+        return self._apply(self._pair, x, -x)
+
+    def step(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """The slope of `positive_part`."""
+        return self._apply(self._rise, x, x.new_zeros(()))
+
+    def sign(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """The slope of `absolute`."""
+        return self._apply(self._sway, x, -x)
+
+    def _pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        return self._value(*_stacked(x, y, p), (x.ndim,), None).squeeze(-1)
+
+    def _rise(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        return self._weights(*_stacked(x, y, p), (x.ndim,), None)[..., 0]
+
+    def _sway(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        return self._weights(*_stacked(x, y, p), (x.ndim,), None).diff(dim=-1).squeeze(-1).neg()
+
+    def _apply(
+        self, kernel: Callable[[Tensor, Tensor, float | Tensor], Tensor], x: Tensor, y: Tensor
+    ) -> Tensor:
+        """Run an elementwise kernel in float32 or wider, with the knob in the shape of the result."""
+        from smoothmax.families.base import place_knob  # base imports this module
+
+        x, y = torch.broadcast_tensors(x, y)
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+
+        def run(x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+            return kernel(x.to(wide), y.to(wide), p).to(dtype)
+
+        return in_blocks(run, x, (y, place_knob(self.parameter, x, (), wide)), ())
+
+
+class TwoEntryForms(TwoEntries):
+    """Closed forms for a translation equivariant family, in d = x - y and its parameter p."""
+
+    def _units(self, d: Tensor, p: float | Tensor) -> Tensor:
+        """The difference without units, k d."""
+        return p * d
+
+    @abstractmethod
+    def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
+        """The smoothed max - (x + y)/2, for |k d| < 1."""
+
+    @abstractmethod
+    def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
+        """The smoothed max - max, for the distance t = |d|; evaluated where |k d| >= 1."""
+
+    @abstractmethod
+    def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
+        """Twice d(_even)/dd: the difference of the two weights, for |k d| < 1."""
+
+    @abstractmethod
+    def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
+        """-d(_lift)/dt: the smaller weight, for |k d| >= 1."""
+
+    def absolute(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """The smooth maximum of x and -x: even, so that its slope at 1e-9 has all digits."""
+        return self._apply(self._even_pair, x, -x)
+
+    def _pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        return self._join(x, y, x / 2 + y / 2, p)
+
+    def _even_pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        return self._join(x, y, 0.0, p)
+
+    def _join(self, x: Tensor, y: Tensor, middle: float | Tensor, p: float | Tensor) -> Tensor:
+        at = self._regions(x, y, p)
+        lift = torch.where(at.hard, 0, self._lift(at.t, at.p))
+        # The branch is chosen by value and is analytic on both sides: all derivatives are right at d = 0 too.
+        soft = torch.where(at.near, middle + self._even(at.d, at.p), torch.where(at.first, x, y) + lift)
+        if self._infinite_at_zero:
+            soft = reference.at_zero(soft, p, torch.ones_like(at.near))
+        same = x / 2 + y / 2
+        return _select(at, torch.where(same == -torch.inf, same.detach(), same), soft)
+
+    def _rise(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        at = self._regions(x, y, p)
+        tilt = torch.where(at.hard, 0, self._tilt(at.t, at.p))
+        far = torch.where(at.first, 1 - tilt, tilt)
+        return _select(at, 0.5, torch.where(at.near, 0.5 + 0.5 * self._slope(at.d, at.p), far))
+
+    def _sway(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
+        at = self._regions(x, y, p)
+        tilt = torch.where(at.hard, 0, self._tilt(at.t, at.p))
+        far = torch.where(at.first, 1 - 2 * tilt, 2 * tilt - 1)
+        return _select(at, 0.0, torch.where(at.near, self._slope(at.d, at.p), far))
+
+    def _regions(self, x: Tensor, y: Tensor, p: float | Tensor) -> "_Regions":
+        p, hard = self._finite(p, x)
+        largest = torch.finfo(x.dtype).max
+        tie = (x == y) & (torch.isinf(x) | hard)
+        # Each form gets only numbers on which it is finite: a nan would reach the derivatives.
+        d = torch.where(tie, 0, x - y).clamp(-largest, largest)
+        u = self._units(d, p)
+        near = (u.abs() < 1) & ~hard
+        first = u >= 0
+        # k t >= 1, for d and k of any sign; near 0, where this form does not serve, one unit.
+        one = 1 / self._units(torch.ones_like(d), p).detach()
+        t = torch.where(near, one, torch.where(first, d, -d))
+        void = torch.where(torch.isnan(d), (x / 2 + y / 2) * d.clamp(-1, 1), 0)
+        return _Regions(tie, void, near, first, torch.where(near, d, 0), t, p, hard)
+
+    _infinite_at_zero: ClassVar[bool] = False
+
+    def _finite(self, p: float | Tensor, x: Tensor) -> tuple[float | Tensor, Tensor]:
+        """Make p finite and nonzero, and say where it asked for the hard maximum."""
+        p, endless = reference.finite_sharpness(p, x)
+        return p, torch.as_tensor(endless, device=x.device).expand_as(x)
+
+
+class _Regions(NamedTuple):
+    """Which form serves where, and what it is given.
+
+    Attributes:
+        tie: equal entries whose difference says nothing, as both are infinite or p is hard.
+        void: nan, with slopes of nan, where there is nan among the two.
+        near: |k d| < 1.
+        first: the first entry is the maximum (the minimum for k < 0).
+        d: the difference where near, else 0.
+        t: the distance where not near, else one unit.
+        p: the parameter, finite and nonzero.
+        hard: where the parameter asked for the hard maximum.
+    """
+
+    tie: Tensor
+    void: Tensor
+    near: Tensor
+    first: Tensor
+    d: Tensor
+    t: Tensor
+    p: float | Tensor
+    hard: Tensor
+
+
+def _select(at: _Regions, tied: float | Tensor, soft: Tensor) -> Tensor:
+    return torch.where(torch.isnan(at.void), at.void, torch.where(at.tie, tied, soft))
+
+
+def log_cosh(u: Tensor) -> Tensor:
+    """The logarithm of cosh u for small |u|, with the digits that cosh u - 1 has."""
+    return torch.log1p(2 * torch.sinh(u / 2) ** 2)
+
+
+def _stacked(x: Tensor, y: Tensor, p: float | Tensor) -> tuple[Tensor, float | Tensor]:
+    return torch.stack((x, y), -1), p.unsqueeze(-1) if isinstance(p, Tensor) else p

@@ -1,0 +1,168 @@
+"""The square root smoothing of the maximum of two numbers.
+
+Notation, used in every docstring here: x and y are the two entries, d = x - y, M = max(x, y),
+h = sqrt(d^2 + eps^2).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from smoothmax._checks import check_choice, check_count, check_positive
+from smoothmax.families._pair import TwoEntryForms
+from smoothmax.families.base import EVERY_REAL, Family, Norm, Properties
+from smoothmax.kernels.reference import Dims, Mass
+
+
+@dataclass(frozen=True, eq=False)
+class SquareRoot(TwoEntryForms, Family):
+    """S(x, y) = (x + y + sqrt((x - y)^2 + eps^2))/2, for exactly two entries.
+
+    Needs no exponential. Its error falls only as eps^2/(4 |d|) away from a tie, where log-sum-exp's
+    falls exponentially. More than two entries raise ValueError: maxima of maxima would depend on
+    their order; so do weights, for which there is no such formula.
+
+    Args:
+        eps: the width of the tie, > 0 in units of x, twice the error there. A tensor broadcasts
+            against the reduced shape and may require gradients; 0 in it gives the hard maximum.
+
+    Gap:
+        0 <= S - M = eps^2/(2 (h + |d|)) <= eps/2, attained at x = y. See `gap`.
+
+    Source:
+        [ChenHarker1993] and [Kanzow1996], there for the minimum of two; section 2.8 of `docs/derivations.md`.
+
+    Example:
+        >>> import torch
+        >>> SquareRoot(0.1).value(torch.tensor([1.0, 2.0]))
+        tensor(2.0025)
+    """
+
+    eps: float | Tensor
+
+    properties: ClassVar[Properties] = Properties(
+        side="over",
+        convex=True,
+        monotone=True,
+        translation_equivariant=True,
+        homogeneous=False,
+        differentiability=math.inf,
+        domain=EVERY_REAL,
+        entries=2,
+    )
+
+    def __post_init__(self) -> None:
+        check_positive("eps", self.eps, "It is a width in units of x.", allow_inf=False)
+
+    @property
+    def parameter(self) -> float | Tensor:
+        """The width eps."""
+        return self.eps
+
+    def gap(self, n: int) -> float:
+        """eps/2, the gap at x = y; 0 for n = 1. For a scalar eps."""
+        check_count("n", n, 1, "It is the number of entries.")
+        _check_two(n)
+        return float(self.eps) / 2 if n == 2 else 0.0
+
+    @classmethod
+    def for_gap(cls, tolerance: float | Tensor, n: int) -> "SquareRoot":
+        """Eps = 2 tolerance."""
+        check_count("n", n, 1, "It is the number of entries.")
+        _check_two(n)
+        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
+        return cls(2 * tolerance)
+
+    @classmethod
+    def for_sharpness(cls, sharpness: float | Tensor) -> "SquareRoot":
+        """Eps = 1/sharpness: the sharpness is the largest curvature in L2."""
+        check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
+        return cls(1 / sharpness)
+
+    def gradient_lipschitz(self, norm: Norm = "l2") -> float:
+        """1/eps from L2 to L2, 2/eps from Linf to L1, both sharp. For a scalar eps."""
+        check_choice("norm", norm, ("l2", "linf"))
+        return (1.0 if norm == "l2" else 2.0) / float(self.eps)
+
+    def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        first, second, _ = _two(x, dims)
+        if mass is None:
+            return self._pair(first, second, parameter)
+        mask = _two(_mask(mass, x), dims)
+        both = self._pair(torch.where(mask[0], first, 0), torch.where(mask[1], second, 0), parameter)
+        alone = torch.where(mask[0], first, torch.where(mask[1], second, -torch.inf))
+        return torch.where(mask[0] & mask[1], both, alone)
+
+    def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        if mass is not None:
+            x = torch.where(_mask(mass, x), x, -torch.inf)
+        first, second, along = _two(x, dims)
+        rise, fall = self._rise(first, second, parameter), self._rise(second, first, parameter)
+        void = torch.maximum(first, second) == -torch.inf
+        return torch.where(void, 0, torch.cat((rise, fall), along))
+
+    def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        if mass is not None:
+            x = torch.where(_mask(mass, x), x, -torch.inf)
+        first, second, _ = _two(x, dims)
+        at = self._regions(first, second, parameter)
+        near = self._even(at.d, at.p) - at.d.abs() / 2
+        far = torch.where(at.hard | torch.isinf(first - second), 0, self._lift(at.t, at.p))
+        return torch.where(torch.isnan(at.void), at.void, torch.where(at.near & ~at.tie, near, far))
+
+    def _finite(self, p: float | Tensor, x: Tensor) -> tuple[float | Tensor, Tensor]:
+        if not isinstance(p, Tensor):
+            return p, torch.zeros_like(x, dtype=torch.bool)
+        return torch.where(p == 0, 1.0, p), (p == 0).expand_as(x)
+
+    def _units(self, d: Tensor, p: float | Tensor) -> Tensor:
+        return d / p
+
+    def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
+        return _hypot(d, p) / 2
+
+    def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
+        s = _in_widths(t, p)
+        return 0.5 * p / (torch.hypot(s, torch.ones_like(s)) + s)
+
+    def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
+        return d / _hypot(d, p)
+
+    def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
+        s = _in_widths(t, p)
+        h = torch.hypot(s, torch.ones_like(s))
+        return 0.5 / (h * (h + s))
+
+
+def _in_widths(t: Tensor, p: float | Tensor) -> Tensor:
+    """t/eps, so that squares neither underflow nor, being clamped, overflow."""
+    return (t / p).clamp(max=1e-4 * torch.finfo(t.dtype).max ** 0.5)
+
+
+def _two(x: Tensor, dims: Dims) -> tuple[Tensor, Tensor, int]:
+    """The two entries, reduced dims kept, and the dim along which they lie."""
+    sizes = [x.shape[d] for d in dims] if x.ndim else [1]
+    _check_two(math.prod(sizes), exactly=True)
+    along = dims[sizes.index(2)]
+    return x.narrow(along, 0, 1), x.narrow(along, 1, 1), along
+
+
+def _mask(mass: Tensor, x: Tensor) -> Tensor:
+    if mass.dtype != torch.bool:
+        raise ValueError("`weights` must be None for SquareRoot, got a tensor. Use LogSumExp for weights.")
+    return mass.expand_as(x)
+
+
+def _check_two(n: int, *, exactly: bool = False) -> None:
+    if n > 2 or (exactly and n != 2):
+        raise ValueError(
+            f"`x` must have exactly 2 entries along `dim` for SquareRoot, got {n}. "
+            "Use Quadratic or LogSumExp for other numbers."
+        )
+
+
+def _hypot(d: Tensor, eps: float | Tensor) -> Tensor:
+    return torch.hypot(d, eps if isinstance(eps, Tensor) else torch.full_like(d, eps))
