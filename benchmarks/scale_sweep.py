@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     found = {name: sweep(name, options.seeds, options.epochs) for name in options.data.split(",")}
-    write_atomically(HERE / "scale_sweep.json", lambda f: f.write((json.dumps(found, indent=1) + "\n").encode()))
+    write_atomically(
+        HERE / "scale_sweep.json", lambda f: f.write((json.dumps(found, indent=1) + "\n").encode())
+    )
     text = "\n\n".join([head(options), *(table(name, results) for name, results in found.items())]) + "\n"
     write_atomically(HERE / "scale_sweep.md", lambda f: f.write(text.encode()))
     print(text)

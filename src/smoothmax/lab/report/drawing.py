@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,8 +32,7 @@ def axes(width: float, height: float, *, left: float, right: float, bottom: floa
 
 def figure_of(ax: Axes) -> Figure:
     """The figure that `axes` made them in."""
-    assert isinstance(ax.figure, Figure)
-    return ax.figure
+    return cast(Figure, ax.figure)
 
 
 def write(ax: Axes, x: float, y: float, text: str, *, role: str = "soft", **how) -> None:
