@@ -15,27 +15,30 @@ import smoothmax as sm
 
 FAMILIES = [
     ("LogSumExp", sm.LogSumExp(1.0), "-"),
-    ("MellowMax", sm.MellowMax(1.0), "-"),
+    ("MellowMax", sm.MellowMax(1.0), (0, (6, 4))),
     ("Boltzmann", sm.Boltzmann(1.0), "-"),
     ("Quadratic", sm.Quadratic(1.0), "--"),
-    ("SquareRoot", sm.SquareRoot(1.0), "--"),
+    ("SquareRoot", sm.SquareRoot(1.0), "-."),
     ("DoubleExp", sm.DoubleExp(1.0), ":"),
 ]
 
 
 def draw(path: Path) -> None:
     """Two panels side by side: values and slopes, at sharpness 1."""
-    mpl.rcParams.update({"svg.hashsalt": "smoothmax", "font.size": 9})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    mpl.rcParams.update({"svg.hashsalt": "smoothmax", "font.size": 10})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
     x = torch.linspace(-4, 4, 161, dtype=torch.float64)
-    for name, family, style in FAMILIES:
-        left.plot(x, sm.smooth_relu(x, family=family), style, label=name)
-        right.plot(x, sm.smooth_step(x, family=family), style, label=name)
     left.plot(x, x.clamp(min=0), color="black", linewidth=0.8, label="max(x, 0)")
-    right.plot(x, (x > 0).double(), color="black", linewidth=0.8)
-    left.set(title="smooth maximum of (x, 0), sharpness 1", xlabel="x")
-    right.set(title="its slope", xlabel="x")
-    left.legend(frameon=False)
+    right.plot([-4, 0, 0, 4], [0, 0, 1, 1], color="black", linewidth=0.8)
+    for name, family, style in FAMILIES:
+        left.plot(x, sm.smooth_relu(x, family=family), linestyle=style, label=name)
+        right.plot(x, sm.smooth_step(x, family=family), linestyle=style)
+    left.set_title("smooth maximum of x and 0, sharpness 1", fontsize=10)
+    right.set_title("its slope", fontsize=10)
+    for axes in (left, right):
+        axes.set(xlabel="x", xlim=(-4, 4))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 

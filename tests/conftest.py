@@ -10,7 +10,7 @@ TYPE_HOOK = os.environ.get("SMOOTHMAX_TYPE_HOOK") == "1"
 if TYPE_HOOK:  # before anything imports smoothmax
     from jaxtyping import install_import_hook
 
-    install_import_hook("smoothmax", "beartype.beartype")
+    install_import_hook("smoothmax", "_typechecker.check")
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

@@ -112,6 +112,18 @@ def test_flat_rules_come_before_sharp_ones_and_the_first_decides():
     assert said.remedy in str(said)
 
 
+def test_where_flat_and_sharp_rules_both_fire_the_scores_are_too_flat():
+    """Near ties between target and winner: half the loss is smoothing, and there is one competitor."""
+    scores = torch.full((6, 9), -9.0, dtype=F64)
+    scores[:, 0], scores[:, 1] = 0.1, 0.0
+    target = torch.ones(6, dtype=torch.int64)
+    measures = measure(scores, target, kind="logits")
+    assert measures.one_competitor == 1.0
+    said = verdict(measures)
+    assert (said.level, said.rule) == ("too flat", "F2")
+    assert {finding.level for finding in said.findings} == {"too flat"}
+
+
 def test_a_finding_gives_its_number_and_what_it_was_compared_with():
     said = verdict(measure(torch.tensor([[0.1, 0.2, 0.3, 0.4]]), kind="logits"))
     by_rule = {f.rule: f for f in said.findings}

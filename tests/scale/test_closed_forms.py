@@ -158,14 +158,14 @@ def optimum(n: int, d: int, scale: float, weight: torch.Tensor | None = None) ->
     return closure().item()
 
 
-def test_optimisation_reaches_the_floor_and_does_not_beat_it():
+def test_optimisation_reaches_the_floor_and_does_not_beat_it(one_thread):
     """D >= n - 1: n = 5, s = 5 gives 0.0076922."""
     found = optimum(5, 4, 5.0)
     assert found == pytest.approx(loss_floor(5, 5.0), rel=1e-6)
     assert found >= loss_floor(5, 5.0) * (1 - 1e-12)
 
 
-def test_trap_k_too_few_dimensions_keep_the_loss_above_the_floor_but_inside_the_bracket():
+def test_trap_k_too_few_dimensions_keep_the_loss_above_the_floor_but_inside_the_bracket(one_thread):
     """N = 8 in the plane at s = 10: the floor says 7.6e-5, the regular octagon has 0.10165."""
     bracket = loss_floor_bracket(8, 10.0, 2)
     angles = torch.arange(8, dtype=F64) * math.pi / 4
@@ -177,7 +177,7 @@ def test_trap_k_too_few_dimensions_keep_the_loss_above_the_floor_but_inside_the_
     assert min(optimum(8, 2, 10.0) for _ in range(3)) >= octagon * (1 - 1e-6)
 
 
-def test_trap_k_unequal_class_frequencies_can_lie_below_the_floor():
+def test_trap_k_unequal_class_frequencies_can_lie_below_the_floor(one_thread):
     """The counterexample of `loss_floor`'s docstring: weights (.9, .05, .05) reach 0.2864 < 0.3690."""
     assert loss_floor(3, 1.0) == pytest.approx(0.3690, abs=5e-5)
     assert optimum(3, 2, 1.0) == pytest.approx(loss_floor(3, 1.0), rel=1e-6)
@@ -185,7 +185,7 @@ def test_trap_k_unequal_class_frequencies_can_lie_below_the_floor():
     assert optimum(3, 2, 1.0, weight=frequencies) == pytest.approx(0.2864, abs=5e-5)
 
 
-def test_random_directions_stay_below_the_initial_bound_in_expectation():
+def test_random_directions_stay_below_the_initial_bound_in_expectation(one_thread):
     """Theorem 5.4, and that the upper end of the bracket is met by some draw."""
     n, d, s = 50, 16, 6.0
     losses = []

@@ -38,10 +38,8 @@ class Accumulator:
 
     Example:
         >>> import torch
-        >>> seen = Accumulator.empty(1.0)
-        >>> for piece in (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])):
-        ...     seen = seen.add(piece)
-        >>> seen.value()
+        >>> first = Accumulator.empty(1.0).add(torch.tensor([1.0, 2.0]))
+        >>> first.add(torch.tensor([3.0, 4.0])).value()
         tensor(4.4402)
     """
 

@@ -33,7 +33,8 @@ class SquareRoot(TwoEntryForms, Family):
         0 <= S - M = eps^2/(2 (h + |d|)) <= eps/2, attained at x = y. See `gap`.
 
     Source:
-        [ChenHarker1993] and [Kanzow1996], there for the minimum of two; section 2.8 of `docs/derivations.md`.
+        [ChenHarker1993] and [Kanzow1996], there for the minimum of two; `docs/derivations.md`,
+        "Two entries and the absolute value".
 
     Example:
         >>> import torch

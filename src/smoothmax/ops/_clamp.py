@@ -24,7 +24,7 @@ def smooth_clamp(
 ) -> Num[Tensor, "*dims"]:
     """Keep x between low and high: low + smooth_relu(x - low) - smooth_relu(x - high).
 
-    With a monotone family it never leaves [low, high], and its slope, the difference of two smooth
+    With a convex family it never leaves [low, high], and its slope, the difference of two smooth
     steps, is never negative. With one limit it is a smooth maximum or minimum with it.
 
     Args:
@@ -47,12 +47,12 @@ def smooth_clamp(
         |smooth_clamp - clamp| <= `family.gap(2)`, ln(2)/k for log-sum-exp: above at low, below at high.
 
     Source:
-        Section 2.9 of `docs/derivations.md`, for each of the two steps.
+        Ours; `docs/derivations.md`, "Positive part, step and clamp".
 
     Example:
         >>> import torch
         >>> smooth_clamp(torch.tensor([-1.0, 0.25, 2.0]), 0.0, 1.0, sharpness=5.0)
-        tensor([0.0013, 0.2955, 0.9987])
+        tensor([0.0013, 0.2957, 0.9987])
     """
     _check_limits(low, high)
     knobs = (sharpness, temperature, tolerance)

@@ -22,6 +22,9 @@ def value_and_grad(objective: Objective) -> Callable[..., Any]:
         objective: made of torch operations, from a tensor (and whatever else) to one number. An
             operator of this library, or a function that uses them.
 
+    Returns:
+        A function of (x, ...) that returns (value, gradient in x).
+
     Raises:
         ValueError: when called, if the result is more than one number.
 
@@ -51,6 +54,9 @@ def hvp(objective: Objective) -> Callable[..., Any]:
 
     Args:
         objective: as for `value_and_grad`.
+
+    Returns:
+        A function of (x, v, ...) that returns the product, of the shape and kind of x.
 
     Raises:
         ValueError: when called, if the result is more than one number.

@@ -38,7 +38,7 @@ def smooth_abs(
         0 < smooth_abs - |x| = log1p(e^(-2 k |x|))/k <= ln(2)/k for log-sum-exp; `family.gap(2)` for each.
 
     Source:
-        [Su2015] eq. 7; section 2.8 of `docs/derivations.md`.
+        [Su2015] eq. 7; `docs/derivations.md`, "Two entries and the absolute value".
 
     Example:
         >>> import torch
@@ -121,7 +121,7 @@ def smooth_relu(
         for each.
 
     Source:
-        Section 2.9 of `docs/derivations.md`.
+        `docs/derivations.md`, "Positive part, step and clamp".
 
     Example:
         >>> import torch
@@ -207,7 +207,7 @@ def smooth_hinge(
         0 < smooth_hinge - max(margin - x, 0) <= ln(2)/k for log-sum-exp; `family.gap(2)` for each.
 
     Source:
-        Section 3 of `docs/derivations.md`.
+        `docs/derivations.md`, "Positive part, step and clamp", there of x = margin - x.
 
     Example:
         >>> import torch

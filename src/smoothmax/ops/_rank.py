@@ -46,7 +46,7 @@ def smooth_rank(
         |smooth_rank - rank| <= (n - 1)/(1 + e^(k d)) for log-sum-exp and entries at least d apart.
 
     Source:
-        [QinLiuLi2010] sec. 3; section 9 of `docs/derivations.md` for the gap.
+        [QinLiuLi2010] sec. 3; `docs/derivations.md`, "Smooth ranks", for the gap.
 
     Example:
         >>> import torch
