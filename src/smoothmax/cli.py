@@ -5,6 +5,7 @@ stream, 130 stopped by Ctrl-C.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,20 +28,36 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
+    _prepare_streams()
     options = _parser().parse_args(arguments)
     # Threads that wait asleep: spinning ones stand in each other's way as soon as a core is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("smoothmax: stopped. What is finished is kept; --resume goes on with it.", file=sys.stderr)
         return 130
     except BadInput as error:
         print(f"smoothmax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the interpreter ends)
+        return 0
     except OSError as error:
         print(f"smoothmax {options.command}: {error}. What is finished is kept.", file=sys.stderr)
         return 1
+    return code
+
+
+def _prepare_streams() -> None:
+    """Streams that may be closed, or of an encoding without the letters we print."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the interpreter ends)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _parser() -> argparse.ArgumentParser:

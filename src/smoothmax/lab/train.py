@@ -1,5 +1,6 @@
 """Train one strategy once: a plain loop that can stop after any epoch and go on later, bit for bit."""
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,7 +106,9 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "history": [vars(epoch) for epoch in self.history],
         }
-        write_atomically(path, lambda file: torch.save(state, file))
+        memory = io.BytesIO()  # torch.save into a file hides a full disk behind an error of its own
+        torch.save(state, memory)
+        write_atomically(path, lambda file: file.write(memory.getbuffer()))
 
     def load(self, path: Path) -> Any:
         """Go on from what `save` wrote for the same arguments; returns what lay beside the state."""
