@@ -12,6 +12,9 @@ import pytest
 
 from smoothmax.cli import main
 
+#: Under the type hook pytest's captured streams are not the TextIO that the annotations name.
+pytestmark = pytest.mark.plain
+
 PROGRAM = [sys.executable, "-m", "smoothmax"]
 QUICK = ["compare", "--data", "digits", "--strategies", "softmax,normface", "--seeds", "1", "--epochs", "1"]
 

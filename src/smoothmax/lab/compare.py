@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from smoothmax import __version__
 from smoothmax.lab.data import Dataset, check_rows, split
@@ -35,6 +35,7 @@ class Plan:
     resume: bool = False
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Who is told how far the work is."""
 
