@@ -222,3 +222,17 @@ def test_help_answers_without_torch_in_a_blink():
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     assert time.monotonic() - began < 5
+
+
+def test_one_scale_in_three_spellings_is_one_strategy():
+    from smoothmax.lab.command import choose
+
+    assert [s.name for s in choose("normface-5,normface-5.0,normface-05")] == ["normface-5"]
+    assert len(choose("normface-10.00001,normface-10.00004")) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["normface-0", "normface-1e9", "normface-12345678", "normface-²", "normface-"]
+)
+def test_scales_that_are_no_scales_are_refused(capsys, name):
+    assert "--strategies" in refused(capsys, "compare", "--strategies", name)

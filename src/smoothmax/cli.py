@@ -23,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, whose errors are one line without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}. See {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

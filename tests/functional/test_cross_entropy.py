@@ -347,3 +347,9 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch():
             softmax_cross_entropy(scores, target, num_items=count).backward()
         results.append(x.grad)
     assert_close(*results)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1,), (), (4, 3), (2,)])
+def test_class_weights_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="`weight` must have one entry per class"):
+        softmax_cross_entropy(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), weight=torch.ones(shape))

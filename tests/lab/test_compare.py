@@ -71,11 +71,12 @@ def test_a_stopped_comparison_resumed_ends_with_the_same_numbers(whole, tmp_path
 
 def test_resuming_with_other_settings_is_refused_and_loses_nothing(whole, tmp_path):
     compare(plan(tmp_path, names=["softmax"], seeds=1), Silent())
-    kept = (tmp_path / "runs" / "softmax-seed0.json").read_bytes()
+    (record,) = (tmp_path / "runs").glob("softmax-seed0-*.json")
+    kept = record.read_bytes()
     changed = plan(tmp_path, names=["softmax"], seeds=1, epochs=3)
     with pytest.raises(BadData, match=r"begun with epochs = 2, now it is 3"):
         compare(Plan(**{**vars(changed), "resume": True}), Silent())
-    assert (tmp_path / "runs" / "softmax-seed0.json").read_bytes() == kept
+    assert record.read_bytes() == kept
 
 
 def test_resuming_may_add_seeds_and_strategies(tmp_path):
@@ -97,7 +98,8 @@ def test_without_resume_everything_is_trained_anew(tmp_path):
 def test_nothing_half_written_stays_in_the_folder(whole):
     _, out = whole
     left = sorted(p.name for p in out.rglob("*") if p.is_file())
-    runs = [f"{n}-seed{s}.json" for n in ("softmax", "normface", "sharpened") for s in (0, 1)]
+    (digest,) = {p.stem.rsplit("-", 1)[1] for p in (out / "runs").glob("*-seed*.json")}
+    runs = [f"{n}-seed{s}-{digest}.json" for n in ("softmax", "normface", "sharpened") for s in (0, 1)]
     assert left == sorted(["results.json", "settings.json", *runs])
 
 
@@ -136,3 +138,32 @@ def test_a_scale_may_be_asked_for_by_name(tmp_path):
     results = compare(chosen, Silent())
     assert results["strategies"][0]["name"] == "normface-20"
     assert results["strategies"][0]["metrics"]["scale"]["mean"] == 20.0
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\x00", b"{}"])
+@pytest.mark.parametrize("kind", ["json", "pt", "settings.json"])
+def test_what_is_damaged_is_done_again(whole, tmp_path, damage, kind):
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan(tmp_path), Silent(stop_after=3))
+    pattern = kind if kind == "settings.json" else f"*-seed*.{kind}"
+    (victim,) = (tmp_path / "runs").glob(pattern)
+    victim.write_bytes(damage)
+    resumed = compare(Plan(**{**vars(plan(tmp_path)), "resume": True}), Silent())
+    assert numbers(resumed) == numbers(whole[0])
+
+
+def test_runs_of_other_settings_are_never_taken_for_these(tmp_path):
+    compare(plan(tmp_path, names=["softmax"], seeds=1), Silent())
+    (tmp_path / "runs" / "settings.json").unlink()
+    longer = plan(tmp_path, names=["softmax"], seeds=1, epochs=3)
+    results = compare(Plan(**{**vars(longer), "resume": True}), Silent())
+    assert len(results["strategies"][0]["curves"]["loss"]) == 3
+
+
+def test_starting_afresh_deletes_our_own_runs_and_nothing_else(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "events.out.tfevents").write_text("not ours")
+    compare(plan(tmp_path, names=["softmax"], seeds=1), Silent())
+    compare(plan(tmp_path, names=["softmax"], seeds=1, epochs=1), Silent())
+    assert (tmp_path / "runs" / "events.out.tfevents").read_text() == "not ours"
+    assert len(list((tmp_path / "runs").glob("softmax-seed0-*.json"))) == 1

@@ -240,7 +240,7 @@ def test_random_directions_stay_below_the_initial_bound_in_expectation(one_threa
         (
             lambda: loss_floor(10, -1.0),
             ValueError,
-            r"`scale` must be >= 0, got -1.0. If you meant a temperature",
+            r"`scale` must be >= 0 and finite, got -1.0. If you meant a temperature",
         ),
         (lambda: loss_floor(10, math.nan), ValueError, r"`scale` must be a number, got nan"),
         (lambda: loss_floor_bracket(10, 1.0, 1), ValueError, r"`dim` must be at least 2, got 1"),
@@ -250,3 +250,13 @@ def test_random_directions_stay_below_the_initial_bound_in_expectation(one_threa
 def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8, 128, 4096])
+def test_far_out_the_expansion_continues_the_series(dim, monkeypatch):
+    from smoothmax.scale import _closed_forms as forms
+
+    series = forms.log_mean_exp_cosine(9e4, dim)
+    monkeypatch.setattr(forms, "_SERIES_UP_TO", 1e4)
+    assert forms.log_mean_exp_cosine(9e4, dim) == pytest.approx(series, rel=1e-13)
+    assert forms.log_mean_exp_cosine(1e9, dim) < 1e9

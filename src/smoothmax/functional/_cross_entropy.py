@@ -76,7 +76,7 @@ def softmax_cross_entropy(
     _check_knobs(scale, margin, label_smoothing)
     with full_precision(scores):
         z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
-        weight = None if weight is None else weight.to(z.dtype)
+        weight = None if weight is None else _class_weights(weight, z)
         if target.is_floating_point():
             losses, divisor = _from_probabilities(z, target, scale, margin, weight, label_smoothing)
         else:
@@ -186,6 +186,14 @@ def check_smoothing(smoothing: float) -> None:
         raise ValueError(
             f"`label_smoothing` must be in [0, 1], got {smoothing!r}. It is a share of the mass."
         )
+
+
+def _class_weights(weight: Tensor, z: Tensor) -> Tensor:
+    if weight.shape != z.shape[-1:]:
+        raise ValueError(
+            f"`weight` must have one entry per class, shape {tuple(z.shape[-1:])}, got {tuple(weight.shape)}."
+        )
+    return weight.to(z.dtype)
 
 
 def _shape_message(z: Tensor, target: Tensor) -> str:

@@ -1,6 +1,7 @@
 """`smoothmax compare`: from the options to the table, results.json and report.html."""
 
 import json
+import re
 import sys
 from argparse import Namespace
 from difflib import get_close_matches
@@ -18,6 +19,8 @@ from smoothmax.lab.train import Budget
 
 def run(options: Namespace) -> int:
     """Run the command; returns its exit code."""
+    if not options.out:
+        raise BadInput("--out must name a folder, got ''. The current one is called '.'.")
     strategies = choose(options.strategies)
     data = load(options.data, key=options.key, label_key=options.label_key)
     plan = Plan(
@@ -44,16 +47,16 @@ def choose(names: str | None) -> list[Strategy]:
     if names is None:
         return list(STRATEGIES.values())
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    chosen = [_strategy(name) for name in dict.fromkeys(wanted)]
+    chosen = list({strategy.name: strategy for strategy in map(_strategy, wanted)}.values())
     if not chosen:
         raise BadInput(f"--strategies must name at least one, got {names!r}. Known: {', '.join(STRATEGIES)}.")
     return chosen
 
 
 def _strategy(name: str) -> Strategy:
-    prefix, _, scale = name.partition("normface-")
-    if not prefix and name not in STRATEGIES and scale.replace(".", "", 1).isdigit() and float(scale) > 0:
-        return cosine_at(float(scale))
+    scale = re.fullmatch(r"normface-([0-9]{1,6}(?:\.[0-9]{1,6})?)", name)
+    if name not in STRATEGIES and scale and float(scale[1]) > 0:
+        return cosine_at(float(scale[1]))
     if name not in STRATEGIES:
         near = get_close_matches(name, STRATEGIES, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

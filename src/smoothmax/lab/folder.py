@@ -1,7 +1,7 @@
 """The output folder of a comparison: what is in it, and whether it may be gone on with."""
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from smoothmax.lab.atomic import write_atomically
@@ -18,6 +18,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / "runs"
+        self.digest = ""
 
     def open(self, settings: dict, *, resume: bool) -> None:
         """Prepare for these settings: go on with what is there, or start afresh.
@@ -25,12 +26,10 @@ class Folder:
         Raises:
             BadData: the folder cannot be written, or holds runs with other settings.
         """
+        self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         try:
-            if not resume and self.runs.exists():
-                shutil.rmtree(self.runs)
             self.runs.mkdir(parents=True, exist_ok=True)
-            for left in [*self.path.glob(".*.tmp"), *self.runs.glob(".*.tmp")]:
-                left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+            self._tidy(forget=not resume)
             if resume:
                 self._compare(settings)
             self.write_json("runs/settings.json", settings)
@@ -41,9 +40,9 @@ class Folder:
             ) from error
 
     def finished(self, strategy: str, seed: int) -> dict | None:
-        """The record of a run that is done, or None."""
-        path = self._run(strategy, seed, "json")
-        return json.loads(path.read_text()) if path.exists() else None
+        """The record of a run that is done with these settings, or None; a damaged one is done again."""
+        record = _read_json(self._run(strategy, seed, "json"))
+        return record if isinstance(record, dict) and record.get("strategy") == strategy else None
 
     def finish(self, record: dict) -> dict:
         """Keep the record of a run, its checkpoint goes; returns it as kept, which is what --resume sees."""
@@ -68,13 +67,21 @@ class Folder:
         return path
 
     def _run(self, strategy: str, seed: int, kind: str) -> Path:
-        return self.runs / f"{strategy}-seed{seed}.{kind}"
+        """Named by the settings too, so that runs of other settings are never taken for these."""
+        return self.runs / f"{strategy}-seed{seed}-{self.digest}.{kind}"
+
+    def _tidy(self, *, forget: bool) -> None:
+        """Remove what a killed process left half-written; to forget, our own runs too, and nothing else."""
+        left = [*self.path.glob(".*.tmp"), *self.runs.glob(".*.tmp")]
+        if forget:
+            left += [p for kind in ("json", "pt") for p in self.runs.glob(f"*-seed*-????????.{kind}")]
+        for path in left:
+            path.unlink(missing_ok=True)
 
     def _compare(self, settings: dict) -> None:
-        path = self.runs / "settings.json"
-        if not path.exists():
+        before = _read_json(self.runs / "settings.json")
+        if not isinstance(before, dict) or not before:  # not there, or damaged: runs are known by their names
             return
-        before = json.loads(path.read_text())
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
             name = changed[0]
@@ -83,3 +90,11 @@ class Folder:
                 f"--resume: {self.path} was begun with {name} = {then!r}, now it is {now!r}. "
                 "Give the same settings, another --out, or leave --resume out to start afresh."
             )
+
+
+def _read_json(path: Path) -> object:
+    """What the file holds; None where it is absent or no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -58,10 +58,7 @@ def run(
         on_epoch: called after each epoch with its number, from 1, and what it showed.
     """
     began = time.monotonic()
-    training = Training(strategy, parts.train, parts.num_classes, budget, seed)
-    smoothness: list[dict[str, float]] = []
-    if checkpoint.exists():
-        smoothness = training.load(checkpoint)
+    training, smoothness = _begin(strategy, seed, parts, budget, checkpoint)
     for number, epoch in enumerate(training.epochs(), start=len(training.history) + 1):
         smoothness.append(_smoothness(training, _sample(parts.train, "epoch")))
         training.save(checkpoint, smoothness)
@@ -70,6 +67,20 @@ def run(
     record |= _results(training, parts, budget)
     record["epochs"] = [vars(e) | s for e, s in zip(training.history, smoothness, strict=True)]
     return record | {"seconds": time.monotonic() - began}
+
+
+def _begin(
+    strategy: Strategy, seed: int, parts: Parts, budget: Budget, checkpoint: Path
+) -> tuple[Training, list[dict[str, float]]]:
+    """The run at its checkpoint; a damaged one costs its epochs, no more."""
+    training = Training(strategy, parts.train, parts.num_classes, budget, seed)
+    if not checkpoint.exists():
+        return training, []
+    try:
+        return training, training.load(checkpoint)
+    except Exception:  # whatever a broken file makes of torch.load
+        checkpoint.unlink()
+        return Training(strategy, parts.train, parts.num_classes, budget, seed), []
 
 
 @torch.no_grad()

@@ -53,11 +53,12 @@ class Strategy:
 
 
 def cosine_at(scale: float, *, sweep: bool = False) -> Strategy:
-    """NormFace at a fixed scale."""
+    """NormFace at a fixed scale, which its name gives in full."""
+    number = repr(float(scale)).removesuffix(".0")
     return Strategy(
-        f"normface-{scale:g}",
-        f"NormFace, s = {scale:g}",
-        f"cosines times {scale:g}",
+        f"normface-{number}",
+        f"NormFace, s = {number}",
+        f"cosines times {number}",
         lambda p: CosineHead(p.dim, p.num_classes, scale=scale),
         sweep=sweep,
     )

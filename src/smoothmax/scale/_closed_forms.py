@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from smoothmax._checks import check_between, check_count, check_number, check_one_of, check_positive
 
+_SERIES_UP_TO = 1e5
+
 
 class Bracket(NamedTuple):
     """Two ends of an interval that surely holds a value.
@@ -176,8 +178,15 @@ def initial_loss_bound(num_classes: int, scale: float, dim: int) -> float:
 def log_mean_exp_cosine(scale: float, dim: int) -> float:
     """Ln E e^(s c), c the cosine of two random directions: ln 0F1(; d/2; s^2/4), by its series.
 
-    All terms are positive, so nothing cancels; the running sum is rescaled before it overflows.
+    All terms are positive, so nothing cancels; the running sum is rescaled before it overflows. The
+    series takes s/2 terms: far out Debye's expansion of the Bessel function takes over, 1e-10 from it.
     """
+    if scale > _SERIES_UP_TO:
+        order = dim / 2 - 1
+        w = math.hypot(order, scale)
+        log_bessel = w + order * math.log(scale / (order + w)) - math.log(2 * math.pi * w) / 2
+        log_bessel += math.log1p((3 - 5 * (order / w) ** 2) / (24 * w))
+        return math.lgamma(dim / 2) - order * math.log(scale / 2) + log_bessel
     square, half = scale * scale / 4, dim / 2
     term, rest, shift, index = 1.0, 0.0, 0.0, 0  # the first term, 1, stays out of `rest`
     while term > 1e-18 * rest or index == 0:
@@ -211,7 +220,7 @@ def _distance(n: int, margin: float, target_cosine: float = 1.0, other_cosine: f
 def _check(num_classes: int, scale: float) -> None:
     check_count("num_classes", num_classes, 2, "One class has nothing to compete with.")
     check_number("scale", scale)
-    if scale < 0:
+    if not 0 <= scale < math.inf:
         raise ValueError(
-            f"`scale` must be >= 0, got {scale!r}. If you meant a temperature, pass 1/temperature."
+            f"`scale` must be >= 0 and finite, got {scale!r}. If you meant a temperature, pass 1/temperature."
         )

@@ -21,7 +21,7 @@ def cache_folder() -> Path:
     """Where built data sets are kept: `$SMOOTHMAX_CACHE`, or the system's place for caches."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     with needs("The cache", "cli"):
         import platformdirs
     return Path(platformdirs.user_cache_dir("smoothmax", appauthor=False))

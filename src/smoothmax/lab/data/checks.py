@@ -13,6 +13,9 @@ from smoothmax.lab.data.dataset import BadData, Dataset, chunks
 # How many offending rows a message names before it says how many more there are.
 NAMED_ROWS = 5
 
+# The square of a feature, summed over a batch, must stay a number in float32.
+LARGEST = 1e15
+
 
 def from_arrays(
     name: str,
@@ -150,7 +153,7 @@ def _unusable_rows(features: np.ndarray) -> np.ndarray:
     found = []
     for start, chunk in chunks(features):
         with np.errstate(over="ignore", invalid="ignore"):
-            usable = np.isfinite(chunk.astype(np.float32, copy=False)).all(axis=1)
+            usable = (np.abs(chunk.astype(np.float32, copy=False)) <= LARGEST).all(axis=1)
         found.append(np.flatnonzero(~usable) + start)
     return np.concatenate(found)
 

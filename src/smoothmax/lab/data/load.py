@@ -41,7 +41,7 @@ def load(
                 "Leave out --key and --label-key."
             )
         return DATA_SETS[text]()
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # unlike Path.expanduser it never raises
     if text and (path.exists() or path.suffix.lower() in EXTENSIONS):
         return load_file(path, key=key, label_key=label_key)
     near = difflib.get_close_matches(text.lower(), DATA_SETS, n=1)

@@ -5,6 +5,7 @@ A reader gets the path and the two keys and returns `Arrays`. Whatever it cannot
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -40,7 +41,7 @@ def read_npy(path: Path, key: str | None, label_key: str | None) -> Arrays:
         raise BadData(
             f"{path}: a .npy file holds no labels. Give the labels' own file: --label-key labels.npy."
         )
-    label_path = Path(label_key).expanduser()
+    label_path = Path(os.path.expanduser(label_key))
     if label_path.suffix.lower() != ".npy":
         raise BadData(
             f"{path}: for .npy, --label-key must be the path of the labels' own .npy file, got {label_key!r}."

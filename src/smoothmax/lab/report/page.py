@@ -30,7 +30,7 @@ def write_report(results: dict, out: Path) -> Path:
         results: of `results.summarize`; the page depends on nothing else, and not on `timings`.
         out: a folder that is there.
     """
-    page, path = render(results).encode(), out / "report.html"
+    page, path = render(results).encode(errors="replace"), out / "report.html"
     write_atomically(path, lambda file: file.write(page))
     return path
 
