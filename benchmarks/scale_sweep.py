@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 from smoothmax.lab.atomic import write_atomically
 from smoothmax.lab.compare import Plan, compare

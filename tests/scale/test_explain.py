@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import smoothmax as sm
 from _golden import golden, number
 from smoothmax import (
     best_probability,
@@ -73,7 +74,9 @@ def test_explanation_holds_the_numbers_of_the_named_functions():
     assert told.floor == loss_floor(1000, 16.0, margin=0.1)
     assert told.probability == best_probability(1000, 16.0, margin=0.1)
     assert told.implied_margin == pytest.approx(math.log(999) / 16)
-    assert told.initial_excess == pytest.approx(initial_loss_bound(1000, 16.0, 128) - math.log(1000))
+    assert told.initial_excess == pytest.approx(
+        initial_loss_bound(1000, 16.0, 128) - math.log(1000) + 16.0 * told.margin
+    )
     assert told.frozen == frozen_scale(1000, 128)
     assert (told.scale, told.num_classes, told.dim, told.margin) == (16.0, 1000, 128, 0.1)
 
@@ -112,3 +115,14 @@ def test_errors_name_the_argument():
         scale_window(10, 8, probability=0.05)
     with pytest.raises(ValueError, match=r"`num_classes` must be at least 2, got 1"):
         frozen_scale(1, 8)
+
+
+def test_the_initial_excess_bounds_the_loss_with_its_margin():
+    generator = torch.Generator().manual_seed(0)
+    n, d, scale, margin = 2000, 128, 16.0, 0.35
+    unit = torch.nn.functional.normalize(torch.randn(n + 64, d, generator=generator, dtype=torch.float64))
+    target = torch.arange(64)
+    loss = sm.functional.cosface(unit[n:], unit[:n], target, scale=scale, margin=margin).item()
+    told = sm.explain_scale(scale, n, d, margin=margin)
+    without = sm.explain_scale(scale, n, d)
+    assert without.initial_excess < loss - math.log(n) <= told.initial_excess

@@ -115,7 +115,8 @@ class ScaleExplanation:
         floor: smallest class-balanced mean loss, nats; below 0 it cannot go, and here not below this.
         probability: e^-floor, the best probability.
         implied_margin: ln(n-1)/s, the largest margin that smoothing itself adds, in cosine units.
-        initial_excess: bound on the loss of random directions above ln n, nats; None without d.
+        initial_excess: bound on the expected loss of random directions above ln n, margin included,
+            nats; None without d.
         frozen: the scale above which random directions are ruled by a few classes; None without d.
     """
 
@@ -137,9 +138,8 @@ class ScaleExplanation:
             f"Smoothing acts as a margin of at most {self.implied_margin:.3g} cosine units.",
         ]
         if self.initial_excess is not None and self.frozen is not None:
-            said.append(
-                f"At random directions the loss exceeds ln n by at most {self.initial_excess:.3g} nats."
-            )
+            excess = f"{self.initial_excess:.3g}"
+            said.append(f"At random directions the expected loss exceeds ln n by at most {excess} nats.")
             if self.scale > self.frozen and self.num_classes >= _MANY:
                 said.append(f"Too sharp to start with: above {self.frozen:.3g} a few classes rule every row.")
         return said
@@ -171,8 +171,11 @@ def explain_scale(
         floor=loss_floor(num_classes, scale, margin=margin),
         probability=best_probability(num_classes, scale, margin=margin),
         implied_margin=math.log(num_classes - 1) / scale,
-        initial_excess=None
-        if dim is None
-        else initial_loss_bound(num_classes, scale, dim) - math.log(num_classes),
+        initial_excess=None if dim is None else _initial_excess(scale, num_classes, dim, margin),
         frozen=None if dim is None else frozen_scale(num_classes, dim),
     )
+
+
+def _initial_excess(scale: float, num_classes: int, dim: int, margin: float) -> float:
+    """Theorem 5.4; taking m off the target's cosine raises no loss by more than s m."""
+    return initial_loss_bound(num_classes, scale, dim) - math.log(num_classes) + scale * max(margin, 0.0)

@@ -13,9 +13,9 @@ class SharpenWhileErrors(nn.Module):
     """Sharpens from smooth to sharp while training errors remain: s = s0 f^(u min(1, g e)).
 
     u is the share of the training done, e a moving average of the training error under margin-free
-    scores (1 at the start). A continuation from smooth to sharp finds better optima where errors remain;
-    where the training set is already learned (e near 0) the scale stays at s0, because there
-    smoothness is the margin that regularises.
+    scores (1 at the start, so that the first hundred batches or so count as full of errors). A
+    continuation from smooth to sharp finds better optima where errors remain; where the training set is
+    learned (e near 0) the scale goes back to s0, because there smoothness is the margin that regularises.
 
     The state lives in buffers (`step`, `error`, `scale`), changes only in training mode, and is in the
     state dict, so training resumes with the same numbers.

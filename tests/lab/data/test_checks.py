@@ -185,7 +185,7 @@ def test_fewer_rows_than_a_batch_are_refused():
     data = from_arrays("toy", FEATURES, LABELS)
     check_rows(data, 6)
     check_rows(data, 3, rows=3)
-    with pytest.raises(BadData, match=r"^toy: training needs at least one batch of 7 rows, got 6\. Use"):
+    with pytest.raises(BadData, match=r"^toy: training needs at least one batch of 7 rows, got 6\. Give"):
         check_rows(data, 7)
     with pytest.raises(BadData, match=r"batch of 6 rows, got 5"):
         check_rows(data, 6, rows=5)

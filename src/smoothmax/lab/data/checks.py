@@ -69,7 +69,7 @@ def check_rows(dataset: Dataset, batch: int, rows: int | None = None) -> None:
     if count < batch:
         raise BadData(
             f"{dataset.name}: training needs at least one batch of {batch:,} rows, got {count:,}. "
-            "Use a smaller batch or more data."
+            "Give more rows; classes that are held out do not count."
         )
 
 
