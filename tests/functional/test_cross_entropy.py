@@ -349,6 +349,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch():
     assert_close(*results)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("shape", [(4,), (1,), (), (4, 3), (2,)])
 def test_class_weights_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="`weight` must have one entry per class"):
