@@ -135,7 +135,7 @@ def _absorbed(rows: dict) -> str | None:
     change = _in_brackets(_difference(hot, plain))
     return (
         f"A fixed temperature before a linear layer is absorbed {how} when start, learning rate and decay "
-        f"are corrected{rest}; uncorrected it only changes the learning rate{change}."
+        f"are corrected{rest}; uncorrected it changes all three{change}."
     )
 
 
