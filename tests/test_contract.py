@@ -1,4 +1,4 @@
-"""What every loss and head promises, checked through the one list in _contract.py."""
+"""What every loss and head promises, checked through the lists in _contract."""
 
 import copy
 import io
@@ -11,20 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from _contract import (
-    CASES,
-    CLASSES,
-    FEATURES,
-    HEADS,
-    PROBABILITIES,
-    ROWS,
-    TARGET,
-    head_loss,
-    run_rank,
-    seeded_heads,
-    sharded_batch,
-    train,
-)
+from _contract import CASES, HEADS
+from _contract.case import CLASSES, FEATURES, ROWS, TARGET, head_loss
+from _contract.classes import PROBABILITIES
+from _contract.ranks import run_rank, seeded_heads, sharded_batch, train
 from _golden import assert_close
 from smoothmax import SharpenWhileErrors
 from smoothmax.functional import cosface, normface, softmax_cross_entropy
@@ -210,21 +200,9 @@ def test_features_of_another_dtype_leave_float32_prototypes_as_they_are(dtype):
 
 # One graph
 
-COMPILED = [
-    case
-    for case in CASES
-    if case.name
-    in {
-        "cross-entropy, weighted, smoothed, ignoring a class",
-        "cross-entropy, class probabilities",
-        "cosface",
-        "score magnitude, not detached",
-    }
-]
-
 
 @pytest.mark.plain
-@pytest.mark.parametrize("case", COMPILED, ids=str)
+@every_loss
 def test_losses_are_one_graph_forward_and_backward(case):
     torch._dynamo.reset()
     compiled = torch.compile(case.loss, fullgraph=True, backend="aot_eager")
@@ -236,7 +214,7 @@ def test_losses_are_one_graph_forward_and_backward(case):
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("head", [HEADS[0], HEADS[3]], ids=str)
+@every_head
 def test_heads_are_one_graph_forward_and_backward(head):
     torch._dynamo.reset()
     module, x = made(head), inputs()

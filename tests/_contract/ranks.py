@@ -1,0 +1,51 @@
+"""Training on two ranks; a module of its own because a spawned process imports where its function lives."""
+
+import torch
+from torch import Tensor, nn
+
+from _contract.case import CLASSES, FEATURES, ROWS
+from smoothmax.nn import CosineHead, LinearHead
+
+STEPS = 3
+
+
+def train(head: nn.Module, forward: nn.Module, x: Tensor, y: Tensor) -> list[float]:
+    """A few steps of SGD; the losses."""
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.5, momentum=0.9)
+    losses = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = forward(x, y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def seeded_heads() -> list[nn.Module]:
+    torch.manual_seed(7)
+    heads = [
+        CosineHead(FEATURES, CLASSES, scale=12.0, margin=0.2),
+        LinearHead(FEATURES, CLASSES, scale=0.5),
+    ]
+    return [head.double() for head in heads]
+
+
+def sharded_batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(8)
+    x = torch.randn(2 * ROWS, FEATURES, dtype=torch.float64, generator=generator)
+    return x, torch.randint(CLASSES, (2 * ROWS,), generator=generator)
+
+
+def run_rank(rank: int, store: str, out: str) -> None:
+    """One of two ranks: train each head on half the batch and save what comes out."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    x, y = sharded_batch()
+    results = []
+    for head in seeded_heads():
+        parallel = nn.parallel.DistributedDataParallel(head)
+        losses = train(head, parallel, x[rank::2], y[rank::2])
+        results.append((losses, head.state_dict()))
+    torch.save(results, f"{out}/{rank}.pt")
+    torch.distributed.destroy_process_group()
