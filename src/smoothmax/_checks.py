@@ -24,7 +24,7 @@ def check_positive(name: str, value: float | Tensor, way_out: str, *, allow_inf:
     if isinstance(value, Tensor):
         return
     check_number(name, value)
-    if not value > 0 or (math.isinf(value) and not allow_inf):
+    if not value > 0 or (value == math.inf and not allow_inf):
         rule = "> 0" if allow_inf else "> 0 and finite"
         raise ValueError(f"`{name}` must be {rule}, got {value!r}. {way_out}")
 
@@ -33,8 +33,18 @@ def check_number(name: str, value: object) -> None:
     """Raise unless `value` is a real number (numpy's too), not a bool, and not nan."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a float.")
-    if math.isnan(value):
+    # Not math.isnan: torch.compile cannot trace it once a number that changes has become symbolic.
+    if value != value:
         raise ValueError(f"`{name}` must be a number, got nan. Look where it was computed.")
+
+
+def check_finite(name: str, value: float | Tensor, way_out: str) -> None:
+    """Raise unless a number is finite; a tensor passes unread."""
+    if isinstance(value, Tensor):
+        return
+    check_number(name, value)
+    if abs(value) == math.inf:
+        raise ValueError(f"`{name}` must be finite, got {value!r}. {way_out}")
 
 
 def check_between(name: str, value: float, low: float, high: float, way_out: str) -> None:

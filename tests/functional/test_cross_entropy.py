@@ -294,6 +294,13 @@ def test_one_class_has_nothing_to_compete_with(scale):
         ({"scale": -3.0}, ValueError, r"`scale` must be > 0 and finite, got -3.0"),
         ({"scale": INF}, ValueError, r"`scale` must be > 0 and finite, got inf"),
         ({"margin": math.nan}, ValueError, r"`margin` must be a number, got nan"),
+        ({"margin": INF}, ValueError, r"`margin` must be finite, got inf. It is a distance of scores"),
+        ({"margin": -INF}, ValueError, r"`margin` must be finite, got -inf"),
+        ({"num_items": 0}, ValueError, r"`num_items` must be > 0 and finite, got 0. It counts what all"),
+        ({"num_items": -1.0}, ValueError, r"`num_items` must be > 0 and finite, got -1.0"),
+        ({"num_items": math.nan}, ValueError, r"`num_items` must be a number, got nan"),
+        ({"num_items": INF}, ValueError, r"`num_items` must be > 0 and finite, got inf"),
+        ({"num_items": True}, TypeError, r"`num_items` must be a number, got True"),
         ({"label_smoothing": 1.5}, ValueError, r"`label_smoothing` must be in \[0, 1\], got 1.5"),
         (
             {"reduction": "average"},
@@ -326,6 +333,41 @@ def test_shapes_and_dtypes_that_do_not_fit_are_named():
         softmax_cross_entropy(z, torch.full((2, 3), 1 / 3), margin=0.1)
     with pytest.raises(TypeError, match=r"`scores` must be real floating point, got torch.int64"):
         softmax_cross_entropy(z.long(), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16], ids=str)
+def test_targets_of_any_integer_type_are_class_indices(dtype):
+    """F.cross_entropy takes int64 and uint8; -100 is no uint8, and 100 may be ignored like any other."""
+    z, y = torch.randn(4, 3, dtype=F64), torch.tensor([0, 1, 100, 2])
+    ours = softmax_cross_entropy(z, y.to(dtype), ignore_index=100)
+    assert_close(ours, F.cross_entropy(z, y, ignore_index=100))
+    if dtype == torch.uint8:
+        assert_close(softmax_cross_entropy(z[:2], y[:2].to(dtype)), F.cross_entropy(z[:2], y[:2].to(dtype)))
+    with pytest.raises(IndexError, match="Target 100 is out of bounds"):
+        softmax_cross_entropy(z, y.to(dtype))
+
+
+@pytest.mark.plain
+def test_a_bool_target_is_refused():
+    """True is no class of a bool vector's own choosing: one-hot or an index?"""
+    with pytest.raises(TypeError, match=r"`target` must hold class indices \(integers\).*got torch.bool"):
+        softmax_cross_entropy(torch.randn(2, 2), torch.tensor([True, False]))
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("name", ["num_items", "scale", "margin"])
+def test_a_number_that_changes_from_batch_to_batch_stays_one_graph(name):
+    """From its second value on torch.compile holds it as a symbol, which math.isnan cannot take."""
+    torch._dynamo.reset()
+    target = torch.tensor([0, 1])
+
+    def loss(z, number):
+        return softmax_cross_entropy(z, target, **{name: number})
+
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")
+    z = torch.randn(2, 3, dtype=F64)
+    for number in (3.0, 5.0, 7.5):
+        assert_close(compiled(z, number), loss(z, number))
 
 
 def test_num_items_replaces_the_divisor_whatever_the_weights():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_number, check_positive
+from smoothmax._checks import check_finite, check_floating, check_positive
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels import reference
@@ -38,8 +38,8 @@ def softmax_cross_entropy(
     Args:
         scores: class scores, classes along dim 1 (dim 0 for a single row). float16 and bfloat16 are
             computed in float32, float64 stays.
-        target: class indices, the shape of scores without classes; or probabilities (floating
-            point), the shape of scores, with margin 0.
+        target: class indices of any integer type, the shape of scores without classes; or
+            probabilities (floating point), the shape of scores, with margin 0.
         scale: k in 1/units of the scores, = 1/temperature; a number > 0, or a tensor that broadcasts
             against the indices (one per row, or learned; its sign is not checked).
         margin: in units of the scores (for cosines: cosine units); a number, or a tensor like `scale`.
@@ -80,8 +80,19 @@ def softmax_cross_entropy(
         if target.is_floating_point():
             losses, divisor = _from_probabilities(z, target, scale, margin, weight, label_smoothing)
         else:
-            losses, divisor = _from_indices(z, target, scale, margin, weight, ignore_index, label_smoothing)
+            indices = class_indices(target)
+            losses, divisor = _from_indices(z, indices, scale, margin, weight, ignore_index, label_smoothing)
         return reduce_rows(losses, divisor, reduction, num_items)
+
+
+def class_indices(target: Tensor) -> Tensor:
+    """The target as int64, from any integer type, where torch takes int64 and uint8 only."""
+    if target.dtype == torch.bool or target.is_complex():
+        raise TypeError(
+            f"`target` must hold class indices (integers) or probabilities (floating point), got "
+            f"{target.dtype}. Two classes: pass target.long()."
+        )
+    return target.long()
 
 
 def target_cross_entropy(
@@ -175,8 +186,7 @@ def _per_row(knob: float | Tensor, z: Tensor) -> float | Tensor:
 
 def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float) -> None:
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
-    if not isinstance(margin, Tensor):
-        check_number("margin", margin)
+    check_finite("margin", margin, "It is a distance of scores.")
     check_smoothing(smoothing)
 
 

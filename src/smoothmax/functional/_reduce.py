@@ -4,16 +4,19 @@ from typing import Literal
 
 from torch import Tensor
 
-from smoothmax._checks import check_choice
+from smoothmax._checks import check_choice, check_positive
 
 Reduction = Literal["none", "mean", "sum"]
 
 
 def check_reduction(reduction: str, num_items: float | Tensor | None) -> None:
-    """Raise unless the reduction is known and `num_items` goes with it."""
+    """Raise unless the reduction is known and `num_items` goes with it; a tensor passes unread."""
     check_choice("reduction", reduction, ("none", "mean", "sum"))
-    if num_items is not None and reduction != "mean":
+    if num_items is None:
+        return
+    if reduction != "mean":
         raise ValueError(f"`num_items` divides a mean, got reduction={reduction!r}. Leave one of them out.")
+    check_positive("num_items", num_items, "It counts what all micro-batches hold.", allow_inf=False)
 
 
 def reduce_rows(
