@@ -361,13 +361,13 @@ def test_a_number_that_changes_from_batch_to_batch_stays_one_graph(name):
     torch._dynamo.reset()
     target = torch.tensor([0, 1])
 
-    def loss(z, number):
-        return softmax_cross_entropy(z, target, **{name: number})
+    def loss(z, value):
+        return softmax_cross_entropy(z, target, **{name: value})
 
     compiled = torch.compile(loss, fullgraph=True, backend="eager")
     z = torch.randn(2, 3, dtype=F64)
-    for number in (3.0, 5.0, 7.5):
-        assert_close(compiled(z, number), loss(z, number))
+    for value in (3.0, 5.0, 7.5):
+        assert_close(compiled(z, value), loss(z, value))
 
 
 def test_num_items_replaces_the_divisor_whatever_the_weights():
