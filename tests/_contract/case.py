@@ -21,7 +21,7 @@ class Case:
 
     Attributes:
         name: in the names of tests.
-        shapes: of the differentiable tensors, by name; "scale" and "margin" are drawn positive.
+        shapes: of the differentiable tensors, by name; "scale", "margin" and "prior" are drawn positive.
         loss: of those tensors.
         naive: the same from the formula.
     """
@@ -37,7 +37,7 @@ class Case:
         drawn = []
         for name, shape in self.shapes.items():
             value = torch.randn(shape, generator=generator, dtype=torch.float64)
-            if name in ("scale", "margin"):
+            if name in ("scale", "margin", "prior"):
                 value = value.abs() + (1.0 if name == "scale" else 0.1)
             drawn.append(value.to(dtype).requires_grad_())
         return drawn
@@ -61,15 +61,15 @@ class HeadCase:
 
 def naive_scores(scores, scale=1.0, margin=0.0, target=TARGET):
     """The score of softmax_cross_entropy, margin and scale in it, for class indices along dim 1."""
-    lowered = scores - F.one_hot(target, CLASSES).movedim(-1, 1) * _along(margin)
-    return _along(scale) * lowered
+    lowered = scores - F.one_hot(target, CLASSES).movedim(-1, 1) * along(margin)
+    return along(scale) * lowered
 
 
 def naive_cosines(input, prototypes):
     return F.normalize(input, dim=-1) @ F.normalize(prototypes, dim=-1).T
 
 
-def _along(knob):
+def along(knob):
     return knob.unsqueeze(1) if isinstance(knob, Tensor) and knob.ndim else knob
 
 

@@ -1,5 +1,7 @@
 """Losses of class scores and of prototypes."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -13,6 +15,7 @@ from _contract.case import (
     TARGET,
     WEIGHT,
     Case,
+    along,
     naive_cosines,
     naive_scores,
 )
@@ -30,6 +33,59 @@ def _weighted(loss, scores, **options):
 
 def _magnitude(scores, scale):
     return scale / (scores.amax(-1) - scores.mean(-1)).mean()
+
+
+#: A mask of classes that never hides a row's target: of that the primitive is not asked.
+OTHERS = torch.arange(ROWS * CLASSES).reshape(ROWS, CLASSES) % 3 != 1
+
+
+def naive_angles(input, prototypes):
+    """Angles with every prototype, the nearest of several sub-centres."""
+    directions = F.normalize(prototypes, dim=-1)
+    cosines = torch.einsum("nd,c...d->nc...", F.normalize(input, dim=-1), directions)
+    return torch.acos(cosines if cosines.ndim == 2 else cosines.amax(-1))
+
+
+def naive_psi(phi):
+    """(-1)^k cos(phi) - 2k by cases, for phi below 4 pi."""
+    first, second = phi.cos(), -phi.cos() - 2
+    later = torch.where(phi < 3 * math.pi, phi.cos() - 4, -phi.cos() - 6)
+    return torch.where(phi < math.pi, first, torch.where(phi < 2 * math.pi, second, later))
+
+
+def wide(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def naive_margin(input, prototypes, scale, psi, **options):
+    angles = naive_angles(input, prototypes)
+    own = F.one_hot(TARGET, CLASSES).bool()
+    target = psi(angles.gather(1, TARGET[:, None]).squeeze(1))
+    return F.cross_entropy(along(scale) * torch.where(own, target[:, None], angles.cos()), TARGET, **options)
+
+
+NAIVE_ARC = {
+    "monotone": lambda a: naive_psi(a + 0.5),
+    "m_sin_m": lambda a: torch.where(a < math.pi - 0.5, (a + 0.5).cos(), a.cos() - 0.5 * math.sin(0.5)),
+    "shifted": lambda a: torch.where(
+        a < math.pi - 0.5, (a + 0.5).cos(), a.cos() - 1 - math.cos(math.pi - 0.5)
+    ),
+    "easy": lambda a: torch.where(a < math.pi / 2, (a + 0.5).cos(), a.cos()),
+    "clipped": lambda a: (a + 0.5).clamp(max=math.pi - 1e-4).cos(),
+    "wrapped": lambda a: (a + 0.5).cos(),
+}
+
+
+def _naive_lse_and_target(input, prototypes, scale, prior):
+    scores = naive_cosines(input, prototypes)
+    own = F.one_hot(TARGET, CLASSES).bool()
+    logits = (along(scale) * scores + prior.log()).masked_fill(own | ~OTHERS, -torch.inf)
+    return logits.logsumexp(1), scores[own]
+
+
+def _both(lse_and_score):
+    lse, score = lse_and_score
+    return (lse + 3 * score.sin()).sum()
 
 
 CASES = [
@@ -82,6 +138,71 @@ CASES = [
         lambda x, w, k, m: F.cross_entropy(
             naive_scores(naive_cosines(x, w), k, m), TARGET, label_smoothing=0.1
         ),
+    ),
+    Case(
+        "normface, prior and smoothing with class weights",
+        PAIR | {"scale": (), "prior": (CLASSES,)},
+        lambda x, w, k, p: functional.normface(
+            x, w, TARGET, scale=k, prior=p, weight=WEIGHT.to(x.dtype), **IGNORING
+        ),
+        lambda x, w, k, p: F.cross_entropy(
+            k * naive_cosines(x, w) + p.log(), TARGET, weight=WEIGHT.to(x.dtype), **IGNORING
+        ),
+    ),
+    Case(
+        "normface, class probabilities",
+        PAIR | {"scale": (ROWS,)},
+        lambda x, w, k: functional.normface(x, w, PROBABILITIES, scale=k),
+        lambda x, w, k: F.cross_entropy(k[:, None] * naive_cosines(x, w), PROBABILITIES.to(x.dtype)),
+    ),
+    Case(
+        "linear, all knobs",
+        PAIR | KNOBS | {"bias": (CLASSES,), "prior": (CLASSES,)},
+        lambda x, w, k, m, b, p: functional.linear_cross_entropy(
+            x, w, TARGET, bias=b, scale=k, margin=m, prior=p, label_smoothing=0.1
+        ),
+        lambda x, w, k, m, b, p: F.cross_entropy(
+            naive_scores(F.linear(x, w, b), k, m) + p.log(), TARGET, label_smoothing=0.1
+        ),
+    ),
+    Case(
+        "arcface",
+        PAIR | KNOBS,
+        lambda x, w, k, m: functional.arcface(x, w, TARGET, scale=k, margin=m, label_smoothing=0.1),
+        lambda x, w, k, m: naive_margin(x, w, k, lambda angle: naive_psi(angle + m), label_smoothing=0.1),
+    ),
+    *[
+        Case(
+            f"arcface, {variant}",
+            PAIR | {"scale": ()},
+            lambda x, w, k, v=variant: functional.arcface(x, w, TARGET, scale=k, margin=0.5, variant=v),
+            lambda x, w, k, psi=psi: naive_margin(x, w, k, psi),
+        )
+        for variant, psi in NAIVE_ARC.items()
+    ],
+    Case(
+        "sphereface with the features' lengths for scales",
+        PAIR | {"margin": (ROWS,)},
+        lambda x, w, m: functional.sphereface(x, w, TARGET, scale=wide(x).norm(dim=-1), margin=1 + wide(m)),
+        lambda x, w, m: naive_margin(x, w, x.norm(dim=-1), lambda angle: naive_psi((1 + m) * angle)),
+    ),
+    Case(
+        "combined margin",
+        PAIR | {"scale": ()},
+        lambda x, w, k: functional.combined_margin(x, w, TARGET, scale=k, margins=(0.9, 0.4, 0.15)),
+        lambda x, w, k: naive_margin(x, w, k, lambda angle: naive_psi(0.9 * angle + 0.4) - 0.15),
+    ),
+    Case(
+        "sub-centers",
+        {"input": (ROWS, FEATURES), "prototypes": (CLASSES, 3, FEATURES), "scale": ()},
+        lambda x, w, k: functional.sub_center(x, w, TARGET, scale=k, margin=0.3, label_smoothing=0.1),
+        lambda x, w, k: naive_margin(x, w, k, lambda angle: naive_psi(angle + 0.3), label_smoothing=0.1),
+    ),
+    Case(
+        "log-sum-exp of the others and the target",
+        PAIR | {"scale": (ROWS,), "prior": (CLASSES,)},
+        lambda x, w, k, p: _both(functional.lse_and_target(x, w, TARGET, scale=k, prior=p, where=OTHERS)),
+        lambda x, w, k, p: _both(_naive_lse_and_target(x, w, k, p)),
     ),
     Case(
         "feature incay",

@@ -1,14 +1,24 @@
 """Losses as functions: `(input, prototypes, target)` or `(scores, target)`, the rest by keyword."""
 
-from smoothmax.functional._cosine import cosface, cosines, normface
+from smoothmax.functional._angular import arcface, combined_margin, sphereface, sub_center
+from smoothmax.functional._cosine import cosines
+from smoothmax.functional._cosine_softmax import cosface, normface
 from smoothmax.functional._cross_entropy import softmax_cross_entropy
+from smoothmax.functional._linear import linear_cross_entropy
+from smoothmax.functional._many_class import lse_and_target
 from smoothmax.functional._norm import feature_incay, score_magnitude_sharpness
 
 __all__ = [
+    "arcface",
+    "combined_margin",
     "cosface",
     "cosines",
     "feature_incay",
+    "linear_cross_entropy",
+    "lse_and_target",
     "normface",
     "score_magnitude_sharpness",
     "softmax_cross_entropy",
+    "sphereface",
+    "sub_center",
 ]

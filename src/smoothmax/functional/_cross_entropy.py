@@ -143,7 +143,7 @@ def _from_probabilities(
     smoothing: float,
 ) -> tuple[Tensor, float]:
     if isinstance(margin, Tensor) or margin != 0:
-        raise ValueError(f"`margin` must be 0 with class probabilities, got {margin!r}. Use class indices.")
+        raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
     probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
     if probabilities.shape != z.shape:
         raise ValueError(_shape_message(z, target))

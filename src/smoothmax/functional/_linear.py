@@ -1,0 +1,86 @@
+"""The plain head as a function: scores are linear in the features."""
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from smoothmax._checks import check_positive
+from smoothmax.functional._cross_entropy import softmax_cross_entropy
+from smoothmax.functional._island import full_precision, widen
+from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
+from smoothmax.functional._margins import Margin, check_margin, margin_like
+from smoothmax.functional._reduce import Reduction
+
+
+def linear_cross_entropy(
+    input: Float[Tensor, "*rows features"],
+    prototypes: Float[Tensor, "classes features"],
+    target: Shaped[Tensor, "*target"],
+    *,
+    bias: Float[Tensor, " classes"] | None = None,
+    scale: float | Tensor = 1.0,
+    margin: Margin = 0.0,
+    prior: Float[Tensor, " classes"] | None = None,
+    weight: Float[Tensor, " classes"] | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    num_items: float | Tensor | None = None,
+) -> Float[Tensor, "*loss"]:
+    """Softmax cross-entropy of k (W f + b), with z_y lowered by a margin m.
+
+    With scale 1 and margin 0 it is `F.cross_entropy(F.linear(input, prototypes, bias), target)`, computed in
+    float32 whatever autocast says and, where that is large, without holding all scores at once.
+
+    Args:
+        input: features, one row each.
+        prototypes: W, one row per class.
+        target: one class index per row; or class probabilities (floating point), rows by classes, with
+            margin 0, which are computed over all scores at once.
+        bias: b, one number per class.
+        scale: k > 0, = 1/temperature; a fixed one is absorbed by the layer (`docs/derivations.md`,
+            "Absorption").
+        margin: m in units of the scores.
+        prior: as for `normface`.
+        weight: as for `softmax_cross_entropy`.
+        ignore_index: as for `softmax_cross_entropy`.
+        label_smoothing: as for `softmax_cross_entropy`.
+        reduction: as for `softmax_cross_entropy`.
+        num_items: as for `softmax_cross_entropy`.
+
+    Returns:
+        As `softmax_cross_entropy`.
+
+    Gap:
+        As `softmax_cross_entropy`.
+
+    Domain:
+        Every finite input.
+
+    Source:
+        [Bridle1990].
+    """
+    check_margin("margin", margin)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    if target.is_floating_point():
+        if isinstance(margin, Tensor) or margin:
+            raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
+        check_prototypes(input, prototypes)
+        with full_precision(input):
+            scores = widen(input) @ widen(prototypes).mT
+            scores = scores if bias is None else scores + bias
+        return of_probabilities(scores, target, scale, prior, options)
+    m = margin_like(margin, input)
+    return prototype_loss(
+        input, prototypes, target, scale, lambda z: z - m, options, normalize=False, bias=bias, prior=prior
+    )
+
+
+def of_probabilities(
+    scores: Tensor, target: Tensor, scale: float | Tensor, prior: Tensor | None, options: RowOptions
+) -> Tensor:
+    """The loss of scores, classes last, against class probabilities of the same shape."""
+    check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
+    logits = (scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale) * scores
+    logits = logits if prior is None else logits + prior.to(logits.dtype).log()
+    second = 0 if logits.ndim == 1 else 1  # where torch has the classes
+    return softmax_cross_entropy(logits.movedim(-1, second), target.movedim(-1, second), **options._asdict())

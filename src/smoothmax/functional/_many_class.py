@@ -1,0 +1,233 @@
+"""Losses of many classes from features and prototypes: all of them stand on `lse_and_target`.
+
+A loss needs two numbers of a row: l = ln sum_{j != y} e^(k z_j) over the other classes, and the target's
+score z_y. Then loss = softplus(l - k psi(z_y)), and a margin is whatever psi does to N numbers.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from smoothmax._checks import check_floating, check_positive
+from smoothmax.functional._cross_entropy import check_smoothing
+from smoothmax.functional._island import full_precision, widen
+from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.kernels import many_class
+from smoothmax.kernels.unit import unit
+
+
+class RowOptions(NamedTuple):
+    """What every loss of rows takes, with the meaning that `F.cross_entropy` gives it."""
+
+    weight: Tensor | None = None
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+    reduction: Reduction = "mean"
+    num_items: float | Tensor | None = None
+
+
+def lse_and_target(
+    input: Float[Tensor, "*rows features"],
+    prototypes: Float[Tensor, "classes ... features"],
+    target: Int[Tensor, "*rows"],
+    *,
+    scale: float | Tensor = 1.0,
+    normalize: bool = True,
+    bias: Float[Tensor, " classes"] | None = None,
+    prior: Float[Tensor, " classes"] | None = None,
+    where: Bool[Tensor, "*mask classes"] | None = None,
+) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
+    """For each row ln sum_{j != y} pi_j e^(k z_j) over the other classes, and the target's score z_y.
+
+    z_j = f.w_j + b_j, or the cosine of f and w_j, or the largest over the sub-centres of class j. Any
+    margin loss is a function of these two numbers: softplus(l - k psi(z_y)). Where scores and a copy of the
+    prototypes would take more than 64 MiB they are computed tile by tile over the classes, and once more in
+    backward: a workspace of about 100 MiB for any number of classes, against a gradient as large as the
+    prototypes. A graph of the gradient (`create_graph=True`), forward mode, `torch.func` and `torch.compile`
+    hold all scores at once.
+
+    Args:
+        input: features; float16 and bfloat16 are computed in float32.
+        prototypes: (C, D), or (C, K, D) for K sub-centres of a class, of which the nearest counts.
+        target: y, one class index per row.
+        scale: k > 0, a number or a tensor that broadcasts against `target`.
+        normalize: whether scores are cosines.
+        bias: b, added before the scale; for scores that are not cosines.
+        prior: pi, a positive weight of each class, say its frequency; ln pi is added after the scale.
+        where: the classes that count, a mask that broadcasts against all scores; not asked of the target.
+
+    Returns:
+        l and z_y, float32 or float64; l is -inf, with gradient 0, where there is no other class.
+
+    Raises:
+        IndexError: an index outside [0, C), on the CPU.
+
+    Domain:
+        Every finite input; a row of zeros has cosine 0 with everything. +inf or nan among the scores gives nan.
+
+    Source:
+        `docs/derivations.md`, "The many-class primitive".
+    """
+    check_prototypes(input, prototypes)
+    check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
+    if normalize and bias is not None:
+        raise ValueError("`bias` must be None with normalize=True, got a tensor. A cosine has no bias.")
+    check_target(input, target)
+    with full_precision(input):
+        operands = _operands(input, prototypes, target, scale, bias, prior)
+        labels = target.reshape(-1).long()
+        _check_range(labels, len(prototypes), operands["input"])
+        mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
+        lse, score = many_class.lse_and_target(operands, labels, mask, normalize)
+        return lse.reshape(target.shape), score.reshape(target.shape)
+
+
+def prototype_loss(
+    input: Tensor,
+    prototypes: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    psi: Callable[[Tensor], Tensor],
+    options: RowOptions,
+    *,
+    normalize: bool = True,
+    bias: Tensor | None = None,
+    prior: Tensor | None = None,
+) -> Tensor:
+    """softplus(l - k psi(z_y)) per row, smoothed, weighted and reduced.
+
+    Args:
+        input: as for `lse_and_target`.
+        prototypes: as for `lse_and_target`.
+        target: as for `lse_and_target`, or `options.ignore_index`.
+        scale: as for `lse_and_target`.
+        psi: what becomes of the target's score, elementwise over rows.
+        options: as for `softmax_cross_entropy`.
+        normalize: as for `lse_and_target`.
+        bias: as for `lse_and_target`.
+        prior: as for `lse_and_target`.
+    """
+    check_reduction(options.reduction, options.num_items)
+    check_smoothing(options.label_smoothing)
+    kept = target != options.ignore_index
+    safe = torch.where(kept, target, 0).long()
+    lse, score = lse_and_target(
+        input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
+    )
+    with full_precision(input):
+        operands = _operands(input, prototypes, target, scale, bias, prior)
+        k, log_prior = operands["scale"], operands.get("offset")
+        k = k.reshape(target.shape) if k.ndim else k
+        offset = 0 if log_prior is None else log_prior[safe]
+        own = k * psi(score) + offset
+        losses = -F.logsigmoid(own - lse)
+        weight = check_weight(options.weight, len(prototypes), lse.dtype)
+        row_weight = torch.ones_like(losses) if weight is None else weight[safe]
+        weighted = row_weight * losses
+        if smoothing := options.label_smoothing:
+            shares = _shares(weight, operands["prototypes"])
+            total = _weighted_logits(operands, shares, normalize).reshape(target.shape)
+            others = total - shares[safe] * (k * score + offset)
+            # -ln p_c is the target's own loss plus own - logit_c, for the other classes.
+            spread = shares.sum() * losses + (shares.sum() - shares[safe]) * own - others
+            weighted = (1 - smoothing) * weighted + smoothing * spread
+        divisor = torch.where(kept, row_weight, 0).sum()
+        return reduce_rows(torch.where(kept, weighted, 0), divisor, options.reduction, options.num_items)
+
+
+def check_prototypes(input: Tensor, prototypes: Tensor) -> None:
+    """Raise unless both are floating point, with the same number of features."""
+    check_floating("input", input)
+    check_floating("prototypes", prototypes)
+    if prototypes.ndim not in (2, 3):
+        raise ValueError(
+            f"`prototypes` must be (classes, features), or (classes, sub-centres, features), "
+            f"got shape {tuple(prototypes.shape)}."
+        )
+    if input.shape[-1:] != prototypes.shape[-1:]:
+        raise ValueError(
+            f"`input` and `prototypes` must have the same number of features, got shapes "
+            f"{tuple(input.shape)} and {tuple(prototypes.shape)}. Prototypes are (classes, features)."
+        )
+
+
+def check_target(input: Tensor, target: Tensor) -> None:
+    """Raise unless there is one class index for each row of the input."""
+    if target.is_floating_point():
+        raise TypeError(f"`target` must be class indices, got {target.dtype}. Probabilities have no margin.")
+    if target.shape != input.shape[:-1]:
+        raise ValueError(f"`target` must have shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}.")
+
+
+def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor | None:
+    """The class weights in `dtype`; raise unless there is one per class."""
+    if weight is None:
+        return None
+    if weight.shape != (classes,):
+        raise ValueError(
+            f"`weight` must have one entry per class, shape {(classes,)}, got {tuple(weight.shape)}."
+        )
+    return weight.to(dtype)
+
+
+def row_knob(knob: float | Tensor, target: Tensor) -> float | Tensor:
+    """A knob that broadcasts against the target, one number per row of the flattened target."""
+    return knob.expand(target.shape).reshape(-1) if isinstance(knob, Tensor) and knob.ndim else knob
+
+
+def _operands(
+    input: Tensor,
+    prototypes: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    bias: Tensor | None,
+    prior: Tensor | None,
+) -> many_class.Operands:
+    """All in one dtype, rows flattened, the prior's logarithm as the offset."""
+    dtype = torch.promote_types(widen(input).dtype, widen(prototypes).dtype)
+    knob = row_knob(scale, target)
+    given = {
+        "input": input.reshape(-1, input.shape[-1]),
+        "prototypes": prototypes,
+        "scale": knob if isinstance(knob, Tensor) else torch.tensor(knob, dtype=dtype, device=input.device),
+        "bias": bias,
+        "offset": None if prior is None else prior.to(dtype).log(),
+    }
+    for name, tensor in (("bias", bias), ("prior", prior)):
+        if tensor is not None and tensor.shape != prototypes.shape[:1]:
+            raise ValueError(
+                f"`{name}` must have one entry per class, shape {tuple(prototypes.shape[:1])}, "
+                f"got {tuple(tensor.shape)}."
+            )
+    return {name: tensor.to(dtype) for name, tensor in given.items() if tensor is not None}
+
+
+def _check_range(target: Tensor, classes: int, like: Tensor) -> None:
+    """Let torch's own check raise an IndexError; it reads the target alone, the scores are one number."""
+    if not torch.compiler.is_compiling():
+        F.nll_loss(like.detach().new_zeros(()).expand(len(target), classes), target, reduction="none")
+
+
+def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:
+    return where if where.ndim == 1 else where.expand(*rows, classes).reshape(-1, classes)
+
+
+def _shares(weight: Tensor | None, prototypes: Tensor) -> Tensor:
+    """What each class has of the smoothed mass."""
+    classes = len(prototypes)
+    return (prototypes.new_ones(classes) if weight is None else weight) / classes
+
+
+def _weighted_logits(operands: many_class.Operands, shares: Tensor, normalize: bool) -> Tensor:
+    """Per row sum_c share_c logit_c: one product with the mean prototype; sub-centres need every score."""
+    x, w, k = (operands[name] for name in ("input", "prototypes", "scale"))
+    x, w = (unit(x), unit(w)) if normalize else (x, w)
+    nearest = w.ndim == 3
+    scores = torch.einsum("nd,ckd->nck", x, w).amax(-1) @ shares if nearest else x @ (shares @ w)
+    if "bias" in operands:
+        scores = scores + shares @ operands["bias"]
+    return k * scores + (shares @ operands["offset"] if "offset" in operands else 0)
