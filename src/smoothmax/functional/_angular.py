@@ -134,7 +134,7 @@ def sphereface(
         As for `normface`; psi lies in [1 - 2m, 1].
 
     Source:
-        [Liu2017] (A-Softmax). Differs: there the scale is |f|, and psi is mixed with c_y while training starts.
+        [Liu2017] (A-Softmax). Differs: there the scale is |f|, and psi is mixed with c_y at first.
     """
     check_factor(margin)
     m, options = (

@@ -67,7 +67,7 @@ def lse_and_target(
         IndexError: an index outside [0, C), on the CPU.
 
     Domain:
-        Every finite input; a row of zeros has cosine 0 with everything. +inf or nan among the scores gives nan.
+        Every finite input; a row of zeros has cosine 0 with everything. A score of +inf or nan gives nan.
 
     Source:
         `docs/derivations.md`, "The many-class primitive".
