@@ -191,9 +191,7 @@ def combined_margin(
         [Deng2019] eq. 4.
     """
     if len(margins) != 3:
-        raise ValueError(
-            f"`margins` must be (m1, m2, m3), got {len(margins)} of them. (1, 0.5, 0) is ArcFace."
-        )
+        raise ValueError(f"`margins` must be (m1, m2, m3), got {len(margins)} numbers.")
     for name, margin in zip(("margins[0]", "margins[1]", "margins[2]"), margins, strict=True):
         check_margin(name, margin)
     check_angle("margins[1]", margins[1])

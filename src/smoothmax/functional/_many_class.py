@@ -80,7 +80,7 @@ def lse_and_target(
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = target.reshape(-1).long()
-        _check_range(labels, len(prototypes), operands["input"])
+        check_range(labels, len(prototypes), operands["input"])
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
         lse, score = many_class.lse_and_target(operands, labels, mask, normalize)
         return lse.reshape(target.shape), score.reshape(target.shape)
@@ -97,6 +97,7 @@ def prototype_loss(
     normalize: bool = True,
     bias: Tensor | None = None,
     prior: Tensor | None = None,
+    extra: Tensor | None = None,
 ) -> Tensor:
     """softplus(l - k psi(z_y)) per row, smoothed, weighted and reduced.
 
@@ -110,6 +111,7 @@ def prototype_loss(
         normalize: as for `lse_and_target`.
         bias: as for `lse_and_target`.
         prior: as for `lse_and_target`.
+        extra: what a row pays besides; weighted and reduced as its loss is.
     """
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
@@ -135,6 +137,7 @@ def prototype_loss(
             # -ln p_c is the target's own loss plus own - logit_c, for the other classes.
             spread = shares.sum() * losses + (shares.sum() - shares[safe]) * own - others
             weighted = (1 - smoothing) * weighted + smoothing * spread
+        weighted = weighted if extra is None else weighted + row_weight * extra
         divisor = torch.where(kept, row_weight, 0).sum()
         return reduce_rows(torch.where(kept, weighted, 0), divisor, options.reduction, options.num_items)
 
@@ -206,7 +209,7 @@ def _operands(
     return {name: tensor.to(dtype) for name, tensor in given.items() if tensor is not None}
 
 
-def _check_range(target: Tensor, classes: int, like: Tensor) -> None:
+def check_range(target: Tensor, classes: int, like: Tensor) -> None:
     """Let torch's own check raise an IndexError; it reads the target alone, the scores are one number."""
     if not torch.compiler.is_compiling():
         F.nll_loss(like.detach().new_zeros(()).expand(len(target), classes), target, reduction="none")
