@@ -88,6 +88,20 @@ def _both(lse_and_score):
     return (lse + 3 * score.sin()).sum()
 
 
+def _naive_others(scores):
+    return scores.masked_fill(F.one_hot(TARGET, CLASSES).bool(), -torch.inf)
+
+
+def _naive_lead(scores, scale, margin):
+    others = _naive_others(scale[:, None] * scores).logsumexp(1) / scale
+    return others + margin - scores[torch.arange(ROWS), TARGET]
+
+
+def _weighted_mean(losses):
+    share = WEIGHT.to(losses.dtype)[TARGET]
+    return (share * losses).sum() / share.sum()
+
+
 CASES = [
     Case(
         "cross-entropy",
@@ -124,6 +138,64 @@ CASES = [
         {"scores": (2, CLASSES, 3), "scale": (2, 3), "margin": (3,)},
         lambda z, k, m: functional.softmax_cross_entropy(z, IMAGE_TARGET, scale=k, margin=m),
         lambda z, k, m: F.cross_entropy(naive_scores(z, k, m.expand(2, 3), IMAGE_TARGET), IMAGE_TARGET),
+    ),
+    *[
+        Case(name, SCORES | KNOBS, loss, naive)
+        for name, loss, naive in (
+            (
+                "log-sum-exp hinge",
+                lambda z, k, m: functional.lse_hinge(
+                    z, TARGET, scale=k, margin=wide(m) + 3, weight=WEIGHT.to(z.dtype)
+                ),
+                lambda z, k, m: _weighted_mean(_naive_lead(z, k, m + 3).relu()),
+            ),
+            (
+                "softplus of log-sum-exp",
+                lambda z, k, m: functional.softplus_lse(
+                    z, TARGET, scale=k, margin=m, weight=WEIGHT.to(z.dtype)
+                ),
+                lambda z, k, m: _weighted_mean(-F.logsigmoid(-k * _naive_lead(z, k, m)) / k),
+            ),
+        )
+    ],
+    Case(
+        "multiclass hinge",
+        SCORES | {"margin": (ROWS,)},
+        lambda z, m: functional.multiclass_hinge(z, TARGET, margin=m),
+        lambda z, m: (_naive_others(z).amax(1) + m - z[torch.arange(ROWS), TARGET]).relu().mean(),
+    ),
+    Case(
+        "magface",
+        PAIR | {"scale": ()},
+        lambda x, w, k: functional.magface(
+            x,
+            w,
+            TARGET,
+            scale=k,
+            margins=(0.2, 0.6),
+            lengths=(0.1, 9.0),
+            penalty=2.0,
+            weight=WEIGHT.to(x.dtype),
+        ),
+        lambda x, w, k: _weighted_mean(
+            naive_margin(
+                x, w, k, lambda a: naive_psi(a + 0.2 + 0.4 * (x.norm(dim=1) - 0.1) / 8.9), reduction="none"
+            )
+            + 2 * (1 / x.norm(dim=1) + x.norm(dim=1) / 81)
+        ),
+    ),
+    Case(
+        "adaface",
+        PAIR | {"scale": ()},
+        lambda x, w, k: functional.adaface(
+            x, w, TARGET, scale=k, mean=2.0, std=1.0, margin=0.3, concentration=0.1
+        ),
+        lambda x, w, k: naive_margin(
+            x,
+            w,
+            k,
+            lambda a: (a - 0.03 * (x.norm(dim=1) - 2)).cos() - 0.3 * (1 + 0.1 * (x.norm(dim=1) - 2)),
+        ),
     ),
     Case(
         "normface",

@@ -1,4 +1,4 @@
-"""Margins: psi and its slope on all of [0, pi], at the switch and the ends, and what published code computes."""
+"""Margins: psi and its slope on all of [0, pi], at the switch and the ends; what published code computes."""
 
 import math
 

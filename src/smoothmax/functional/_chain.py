@@ -138,15 +138,17 @@ def lse_hinge(
         Every real score; -inf masks a class. Not differentiable where the loss turns 0.
 
     Source:
-        `docs/derivations.md`, "Theorem 3.1".
+        `docs/derivations.md`, Theorem 3.1.
     """
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     rows = _rows(scores, target, margin, ignore_index)
     with full_precision(scores):
         k = _knob(scale, rows.own)
         # In differences to the target, so that the digits all scores share do not count.
-        others = rows.others - rows.own.unsqueeze(-1)
-        logits = (k.unsqueeze(-1) if isinstance(k, Tensor) and k.ndim else k) * others
+        beside = rows.scores - rows.own.unsqueeze(-1)
+        if isinstance(k, Tensor):  # masked scores become the lowest number: no 0 * inf in the slope of k
+            beside = beside.clamp(min=torch.finfo(beside.dtype).min)
+        logits = (k.unsqueeze(-1) if isinstance(k, Tensor) and k.ndim else k) * beside
         lead = logsumexp_of_others(logits, rows.safe) / k + rows.margin
         return _reduced(lead.relu(), rows, weight, reduction, num_items)
 
@@ -185,7 +187,7 @@ def softplus_lse(
         Every real score; -inf masks a class. Smooth.
 
     Source:
-        `docs/derivations.md`, "Theorem 3.1"; [Wang2018a] eq. 4, over s.
+        `docs/derivations.md`, Theorem 3.1; [Wang2018a] eq. 4, over s.
     """
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     rows = _rows(scores, target, margin, ignore_index)
@@ -216,7 +218,7 @@ def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> 
         )
     kept = target != ignore_index
     safe = torch.where(kept, target, 0).long()
-    check_range(safe.reshape(-1), z.shape[-1], z)
+    check_range(safe.reshape(-1), z.shape[-1])
     own = z.gather(-1, safe.unsqueeze(-1)).squeeze(-1)
     others = z.scatter(-1, safe.unsqueeze(-1), -torch.inf)
     return _Rows(z, others, own, safe, kept, _knob(margin, own))

@@ -22,6 +22,9 @@ def prior_from_counts(counts: Real[Tensor, " classes"], *, tau: float = 1.0) -> 
     Raises:
         ValueError: a class without samples: it has no prior, and would never be told apart.
 
+    Domain:
+        Counts or frequencies > 0.
+
     Source:
         [Menon2021] eq. 10.
     """
@@ -45,6 +48,9 @@ def margins_from_counts(counts: Real[Tensor, " classes"], *, largest: float, pow
 
     Raises:
         ValueError: a class without samples.
+
+    Domain:
+        Counts or frequencies > 0.
 
     Source:
         [Cao2019], there with m n_min^(1/4) called C.

@@ -45,8 +45,8 @@ def lse_and_target(
 
     z_j = f.w_j + b_j, or the cosine of f and w_j, or the largest over the sub-centres of class j. Any
     margin loss is a function of these two numbers: softplus(l - k psi(z_y)). Where scores and a copy of the
-    prototypes would take more than 64 MiB they are computed tile by tile over the classes, and once more in
-    backward: a workspace of about 100 MiB for any number of classes, against a gradient as large as the
+    prototypes would take more than 16 MiB they are computed tile by tile over the classes, and once more in
+    backward: a workspace of less than 48 MiB for any number of classes, beside a gradient as large as the
     prototypes. A graph of the gradient (`create_graph=True`), forward mode, `torch.func` and `torch.compile`
     hold all scores at once.
 
@@ -80,7 +80,7 @@ def lse_and_target(
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = target.reshape(-1).long()
-        check_range(labels, len(prototypes), operands["input"])
+        check_range(labels, len(prototypes))
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
         lse, score = many_class.lse_and_target(operands, labels, mask, normalize)
         return lse.reshape(target.shape), score.reshape(target.shape)
@@ -101,6 +101,8 @@ def prototype_loss(
 ) -> Tensor:
     """softplus(l - k psi(z_y)) per row, smoothed, weighted and reduced.
 
+    Smoothing uses that -ln p_c is the target's own loss plus own - logit_c, for c other than y.
+
     Args:
         input: as for `lse_and_target`.
         prototypes: as for `lse_and_target`.
@@ -115,6 +117,7 @@ def prototype_loss(
     """
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
+    check_target(input, target)
     kept = target != options.ignore_index
     safe = torch.where(kept, target, 0).long()
     lse, score = lse_and_target(
@@ -122,9 +125,9 @@ def prototype_loss(
     )
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
-        k, log_prior = operands["scale"], operands.get("offset")
+        k = operands["scale"]
         k = k.reshape(target.shape) if k.ndim else k
-        offset = 0 if log_prior is None else log_prior[safe]
+        offset = operands["offset"][safe] if "offset" in operands else 0
         own = k * psi(score) + offset
         losses = -F.logsigmoid(own - lse)
         weight = check_weight(options.weight, len(prototypes), lse.dtype)
@@ -134,7 +137,6 @@ def prototype_loss(
             shares = _shares(weight, operands["prototypes"])
             total = _weighted_logits(operands, shares, normalize).reshape(target.shape)
             others = total - shares[safe] * (k * score + offset)
-            # -ln p_c is the target's own loss plus own - logit_c, for the other classes.
             spread = shares.sum() * losses + (shares.sum() - shares[safe]) * own - others
             weighted = (1 - smoothing) * weighted + smoothing * spread
         weighted = weighted if extra is None else weighted + row_weight * extra
@@ -209,10 +211,17 @@ def _operands(
     return {name: tensor.to(dtype) for name, tensor in given.items() if tensor is not None}
 
 
-def check_range(target: Tensor, classes: int, like: Tensor) -> None:
-    """Let torch's own check raise an IndexError; it reads the target alone, the scores are one number."""
-    if not torch.compiler.is_compiling():
-        F.nll_loss(like.detach().new_zeros(()).expand(len(target), classes), target, reduction="none")
+def check_range(target: Tensor, classes: int) -> None:
+    """Raise an IndexError for a label outside [0, classes), on the CPU; torch looks at each label anyway."""
+    if torch.compiler.is_compiling():
+        return
+    try:
+        target.new_zeros(()).expand(classes).index_select(0, target)
+    except IndexError as error:
+        wrong = target[(target < 0) | (target >= classes)]
+        raise IndexError(
+            f"Target {wrong[0].item()} is out of bounds: labels are 0 to {classes - 1} for {classes} classes."
+        ) from error
 
 
 def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:

@@ -40,9 +40,10 @@ class Plan:
     dense: bool
 
 
-#: Bytes that a dense computation may take before tiles are used, and that each temporary of a tile may take.
-DENSE_BYTES = 64 << 20
-TILE_BYTES = 16 << 20
+#: Bytes that scores and prototypes may take before tiles are used, and that those of one tile may take. Tiles
+#: that stay in a core's cache took .6 of the dense time at 128 rows, 100,000 classes, 256 features.
+DENSE_BYTES = 16 << 20
+TILE_BYTES = 2 << 20
 
 
 def plan(rows: int, classes: int, features: int, bytes_each: int = 4) -> Plan:
@@ -117,11 +118,12 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(names, target, where, normalize, tile, *tensors):
         operands = dict(zip(names, tensors, strict=True))
-        parts = [
-            torch.logsumexp(_other_logits(part, target, part_where, normalize, start), -1)
-            for start, part, part_where in _tiles(operands, where, tile)
-        ]
-        return torch.logsumexp(torch.stack(parts), 0), _target_score(operands, target, normalize)
+        # Written into one block: small pieces between large temporaries would break up the heap.
+        rows, count = len(target), -(-len(operands["prototypes"]) // tile)
+        parts = operands["input"].new_empty(count, rows)
+        for i, (start, part, part_where) in enumerate(_tiles(operands, where, tile)):
+            parts[i] = torch.logsumexp(_other_logits(part, target, part_where, normalize, start), -1)
+        return torch.logsumexp(parts, 0), _target_score(operands, target, normalize)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -209,11 +211,11 @@ def _tiled_slopes(
     slopes = {name: torch.zeros_like(tensor) for name, tensor in operands.items()}
     shift = torch.where(lse == -torch.inf, 0, lse).unsqueeze(-1)
     for start, part, part_where in _tiles(operands, where, tile):
-        logits, pull, *_ = torch.func.vjp(
-            lambda given, w=part_where, at=start: _other_logits(given, target, w, normalize, at), part
-        )
-        (given,) = pull(torch.exp(logits - shift) * g_lse.unsqueeze(-1))
-        for name, slope in given.items():
+        leaves = _leaves(part)
+        with torch.enable_grad():
+            logits = _other_logits(leaves, target, part_where, normalize, start)
+        weights = torch.exp(logits.detach() - shift) * g_lse.unsqueeze(-1)
+        for name, slope in _slopes(logits, leaves, weights).items():
             into = slopes[name][start : start + tile] if name in _PER_CLASS else slopes[name]
             into += slope
     return slopes
@@ -226,8 +228,18 @@ def _add_target_slopes(
         name: operands[name][target] for name in ("prototypes", "bias") if name in operands
     }
     everyone = torch.arange(len(target), device=target.device)
-    _, pull, *_ = torch.func.vjp(lambda given: _target_score(given, everyone, normalize), rows)
-    (given,) = pull(g_score)
+    leaves = _leaves(rows)
+    with torch.enable_grad():
+        score = _target_score(leaves, everyone, normalize)
+    given = _slopes(score, leaves, g_score)
     slopes["input"] += given.pop("input")
     for name, slope in given.items():
         slopes[name].index_add_(0, target, slope)
+
+
+def _leaves(operands: Operands) -> Operands:
+    return {name: tensor.detach().requires_grad_() for name, tensor in operands.items()}
+
+
+def _slopes(output: Tensor, leaves: Operands, weights: Tensor) -> Operands:
+    return dict(zip(leaves, torch.autograd.grad(output, tuple(leaves.values()), weights), strict=True))
