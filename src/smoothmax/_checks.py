@@ -29,6 +29,13 @@ def check_positive(name: str, value: float | Tensor, way_out: str, *, allow_inf:
         raise ValueError(f"`{name}` must be {rule}, got {value!r}. {way_out}")
 
 
+def check_not_negative(name: str, value: float, way_out: str) -> None:
+    """Raise unless `value` is a finite number >= 0."""
+    check_number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be >= 0 and finite, got {value!r}. {way_out}")
+
+
 def check_number(name: str, value: object) -> None:
     """Raise unless `value` is a real number (numpy's too), not a bool, and not nan."""
     if isinstance(value, bool) or not isinstance(value, Real):

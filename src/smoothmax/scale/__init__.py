@@ -1,5 +1,6 @@
 """Choose the scale from closed forms, and hold it while training."""
 
+from smoothmax.scale._adacos import AdaCos, adacos_fixed_point
 from smoothmax.scale._closed_forms import (
     Bracket,
     best_probability,
@@ -17,16 +18,32 @@ from smoothmax.scale._explain import (
     recommended_scale,
     scale_window,
 )
+from smoothmax.scale._hold import HoldStatistic, sharpness_for_statistic
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
-from smoothmax.scale._rules import ScoreMagnitude, SharpenWhileErrors
+from smoothmax.scale._learned import LearnedScale, parameter_groups
+from smoothmax.scale._magnitude import ScoreMagnitude
+from smoothmax.scale._rule import Fixed, Rule
+from smoothmax.scale._schedule import Ramp, Schedule
+from smoothmax.scale._sharpen import SharpenWhileErrors
+from smoothmax.scale._statistic import STATISTICS, Statistic
 
 __all__ = [
     "RECOMMENDED_PROBABILITY",
+    "STATISTICS",
+    "AdaCos",
     "Bracket",
+    "Fixed",
+    "HoldStatistic",
+    "LearnedScale",
+    "Ramp",
+    "Rule",
     "ScaleExplanation",
     "ScaleWindow",
+    "Schedule",
     "ScoreMagnitude",
     "SharpenWhileErrors",
+    "Statistic",
+    "adacos_fixed_point",
     "adacos_fixed_scale",
     "best_probability",
     "cosface_scale",
@@ -36,7 +53,9 @@ __all__ = [
     "l2_softmax_scale",
     "loss_floor",
     "loss_floor_bracket",
+    "parameter_groups",
     "recommended_scale",
     "scale_for",
     "scale_window",
+    "sharpness_for_statistic",
 ]

@@ -1,0 +1,110 @@
+"""A scale that the optimiser learns: in the log domain, between bounds, without weight decay."""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from smoothmax._checks import check_between, check_positive
+from smoothmax.functional._island import widen
+from smoothmax.scale._closed_forms import Bracket
+from smoothmax.scale._rule import Rule
+
+
+class LearnedScale(Rule):
+    """A scale learned with the rest of the model: s = e^w, held between `low` and `high`.
+
+    Without an upper bound it does not stop: at fixed scores the loss is convex in s, and where every row is
+    right its infimum is at infinity. A w that steps over a bound counts as its mirror image: the gradient is
+    the true one everywhere, so s stays within a few steps of a bound that it is driven to, neither runs away
+    nor gets stuck as behind a clamp, and nothing but the optimiser writes to it. Keep weight decay off it,
+    which pulls s towards 1: `parameter_groups` does.
+
+    Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; a 0-d one from
+    elsewhere loads too.
+
+    Args:
+        start: s at the start, between the bounds; `smoothmax.recommended_scale` is a choice.
+        low: the least s.
+        high: the largest s; the 100 that CLIP has.
+
+    Source:
+        [Radford2021], there a temperature whose inverse is clipped at 100. Differs: published code writes to
+        the parameter after each step; ours is reflected. `docs/derivations.md`, "A learned scale".
+    """
+
+    reads_scores: ClassVar[bool] = False
+
+    def __init__(self, start: float, *, low: float = 1.0, high: float = 100.0) -> None:
+        super().__init__()
+        check_positive("low", low, "It is the least scale.")
+        check_between("high", high, low, math.inf, "It is the largest scale: without one there is no end.")
+        if not low <= start <= high:
+            raise ValueError(
+                f"`start` must lie between low={low:g} and high={high:g}, got {start!r}. Widen the bounds."
+            )
+        self.start, self.low, self.high = float(start), float(low), float(high)
+        self.log_scale = nn.Parameter(torch.tensor([math.log(start)]))
+
+    def extra_repr(self) -> str:
+        return f"start={self.start:g}, low={self.low:g}, high={self.high:g}"
+
+    def advance(self, scores: Tensor, target: Tensor) -> Float[Tensor, ""]:
+        """The scale, with its gradient; only the optimiser moves it."""
+        return self.value()
+
+    def value(self) -> Float[Tensor, ""]:
+        """e^w, in float32 or float64."""
+        w = _reflected(widen(self.log_scale), math.log(self.low), math.log(self.high))
+        return w.exp().squeeze(0)
+
+    def bounds(self) -> Bracket:
+        """The bounds given."""
+        return Bracket(self.low, self.high)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Back to the start."""
+        self.log_scale.fill_(math.log(self.start))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **options: Any) -> None:
+        key = f"{prefix}log_scale"
+        if key in state_dict and state_dict[key].ndim == 0:
+            state_dict[key] = state_dict[key].reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
+
+
+def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for an optimiser in two groups: `weight_decay` for the model's own, none for those of rules.
+
+    Weight decay of a log-scale pulls the scale towards 1, whatever the loss says.
+
+    Args:
+        modules: the model, its head, its loss: whatever has parameters; one that occurs twice counts once.
+        weight_decay: of the first group.
+
+    Returns:
+        Two dictionaries, each with "params" and "weight_decay"; add further options to them.
+
+    Source:
+        Ours.
+
+    Example:
+        >>> groups = parameter_groups(nn.Linear(4, 3), LearnedScale(10.0), weight_decay=0.1)
+        >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
+        [(2, 0.1), (1, 0.0)]
+    """
+    everything = nn.ModuleList(modules)
+    of_rules = {id(p) for m in everything.modules() if isinstance(m, Rule) for p in m.parameters()}
+    decayed = [p for p in everything.parameters() if id(p) not in of_rules]
+    kept = [p for p in everything.parameters() if id(p) in of_rules]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def _reflected(w: Tensor, low: float, high: float) -> Tensor:
+    """`w` where it lies between the bounds, else its mirror image, as often as needed."""
+    length = high - low
+    mirrored = high - ((w - low).remainder(2 * length) - length).abs()
+    return torch.where((w >= low) & (w <= high), w, mirrored)
