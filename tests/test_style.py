@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "nn": {"_checks", "families", "ops", "functional", "nn"},
     "scale": {"_checks", "_errors", "families", "ops", "functional", "nn", "scale"},
     "diagnose": {"_checks", "_errors", "families", "ops", "functional", "nn", "scale", "diagnose"},
+    "migrate": {"_checks", "_errors", "functional", "nn", "scale", "diagnose", "migrate"},
     "cli": {"_errors", "__version__"},
     "__main__": {"cli"},
 }
@@ -75,6 +76,12 @@ def test_imports_point_one_way(path):
 @every_file
 def test_nothing_imports_the_program(path):
     assert "cli" not in imported_parts(path) or path.name == "__main__.py"
+
+
+@every_file
+def test_nothing_imports_the_checker(path):
+    """But the package, for those who use it to type-check `smoothmax.migrate`."""
+    assert "migrate" not in imported_parts(path) - {part(path)} or path == PACKAGE / "__init__.py"
 
 
 @every_file

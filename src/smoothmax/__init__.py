@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothmax import diagnose, families, functional, nn, ops, scale
+    from smoothmax import diagnose, families, functional, migrate, nn, ops, scale
     from smoothmax.diagnose import Measures, Thresholds, Verdict, measure, row_measures, verdict
     from smoothmax.families import (
         Accumulator,
@@ -108,6 +108,7 @@ __all__ = [
     "loss_floor",
     "loss_floor_bracket",
     "measure",
+    "migrate",
     "nn",
     "ops",
     "parameter_groups",
@@ -135,7 +136,7 @@ __all__ = [
     "verdict",
 ]
 
-_PACKAGES = ("families", "ops", "functional", "nn", "scale", "diagnose")
+_PACKAGES = ("families", "ops", "functional", "nn", "scale", "diagnose", "migrate")
 
 
 def __getattr__(name: str) -> object:
