@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smoothmax.migrate._subject import Objective, Raised, reported, tensors
+from smoothmax.migrate._subject import Objective, Raised, normal, reported, tensors
 
 #: How a module is called. loss: module(input, target) is a loss. logits: it gives logits, cross-entropy
 #: follows. margin: module(cosines, target) gives logits. scores: module(scores, target) is a loss. pairs:
@@ -64,9 +64,8 @@ class OnClassWeights(nn.Module):
 
     def __init__(self, inner: nn.Module, num_classes: int, features: int, *, cosines: bool) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
         self.inner, self.cosines = inner, cosines
-        self.prototypes = nn.Parameter(torch.randn(num_classes, features, generator=generator))
+        self.prototypes = nn.Parameter(normal(num_classes, features, seed=-1))
 
     def scores(self, x: Tensor) -> Tensor:
         """Cosines, or inner products, in the dtype of the rows."""

@@ -2,13 +2,14 @@
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
+from smoothmax._checks import check_choice
 from smoothmax.migrate._call import Call
 from smoothmax.migrate._edges import EDGES
 from smoothmax.migrate._hard import HARD
@@ -18,6 +19,7 @@ from smoothmax.migrate._runtime import RUNTIME
 from smoothmax.migrate._subject import Objective, Subject, changed_by_a_batch, tensors
 from smoothmax.migrate._target import target_probes
 from smoothmax.migrate._understand import Hints, understand
+from smoothmax.migrate._words import WORDS
 
 
 def check(
@@ -28,6 +30,7 @@ def check(
     prototypes: str | None = None,
     transposed: bool | None = None,
     num_classes: int | None = None,
+    skip: Collection[str] = (),
 ) -> Report:
     """Run a head or loss, theirs or ours, through the cases where heads break; `print` the result.
 
@@ -46,6 +49,7 @@ def check(
         prototypes: name of the parameter that holds the class weights; None takes the only matrix.
         transposed: whether they are (features, classes); None finds out.
         num_classes: C, where neither the shape nor an attribute of the module says it.
+        skip: names of rows to leave out; "torch.compile" takes longest.
 
     Returns:
         One row per case, with verdict, numbers, reason and remedy.
@@ -58,19 +62,24 @@ def check(
         >>> check(CosineHead(16, 10, scale=8.0))["cos = +1"].verdict
         'ok'
     """
+    for name in skip:
+        check_choice("skip", name, WORDS)
     hints = Hints(call, loss, prototypes, transposed, num_classes)
     with undisturbed(module):
         subject = understand(module, hints)
-        rows = tuple(_tried(subject))
+        rows = tuple(_tried(subject, skip))
         return Report(type(module).__name__, subject.assumptions + _notes(subject), rows)
 
 
-def _tried(subject: Subject) -> Iterator[Row]:
+def _tried(subject: Subject, skip: Collection[str]) -> Iterator[Row]:
     first, *others = (*EDGES, *PRECISION, *target_probes(), *HARD, *RUNTIME)
     row = first.row(subject)
     yield row
     for probe in others:
-        yield probe.row(subject) if row.verdict == "ok" else probe.skipped(f"the {first.name} fails")
+        if row.verdict != "ok":
+            yield probe.skipped(f"the {first.name} fails")
+        else:
+            yield probe.skipped("left out") if probe.name in skip else probe.row(subject)
 
 
 def _notes(subject: Subject) -> tuple[str, ...]:

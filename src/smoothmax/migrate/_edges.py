@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from smoothmax.migrate._probe import Probe, Seen, finite
-from smoothmax.migrate._subject import Subject, Trial
+from smoothmax.migrate._subject import Subject, Trial, normal
 
 
 def ordinary_batch(subject: Subject) -> Seen:
@@ -26,8 +26,7 @@ def aligned(subject: Subject, sign: float) -> Seen:
 
 
 def _random(subject: Subject) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(subject.num_classes, subject.width, generator=generator) / subject.width**0.5
+    return normal(subject.num_classes, subject.width, seed=-2) / subject.width**0.5
 
 
 def _axes(subject: Subject) -> Tensor:

@@ -104,9 +104,10 @@ class Subject:
 
     def rows(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Ordinary rows: normal entries; the labels 0, 0, 1, 1, ... for pairs, else 0, 1, 2, ..."""
-        x = torch.randn(count, self.width, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
         number = torch.arange(count)
-        return x.to(self.dtype), (number // 2 if self.kind == "pairs" else number) % self.num_classes
+        return normal(count, self.width, seed).to(self.dtype), (
+            number // 2 if self.kind == "pairs" else number
+        ) % self.num_classes
 
 
 class Outcome(NamedTuple):
@@ -161,6 +162,13 @@ class Trial:
                 loss.backward()
         gradient = None if self.subject.weights is None else self.weights.grad
         return Outcome(float(loss.detach()), x.grad, gradient)
+
+
+def normal(rows: int, columns: int, seed: int) -> Tensor:
+    """Normal entries in float32, the same for the same seed."""
+    # Far from the seeds that people use: weights drawn with seed 0 must not be the rows they are tried on.
+    generator = torch.Generator().manual_seed(987_654_321 + seed)
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float32)
 
 
 def start_generators(device: torch.device) -> None:

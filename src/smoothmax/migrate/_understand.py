@@ -19,7 +19,7 @@ from smoothmax.migrate._call import (
     behind_class_weights,
     through,
 )
-from smoothmax.migrate._subject import ClassWeights, Objective, Raised, Subject
+from smoothmax.migrate._subject import ClassWeights, Objective, Raised, Subject, normal
 
 _CLASS_NAMES = ("num_classes", "n_classes", "num_class", "class_num", "classnum", "out_features", "n_class")
 _WIDTH_NAMES = ("embedding_size", "in_features", "feat_dim", "feature_dim", "embedding_dim")
@@ -126,7 +126,7 @@ def _describe(layout: ClassWeights, shape: tuple[int, ...]) -> str:
 
 def _form(module: nn.Module, layout: ClassWeights, hints: Hints) -> _Form:
     """How a module with class weights is called; `Raised` where it cannot be."""
-    x, y = torch.randn(4, layout.features), torch.tensor([0, 1, 0, layout.num_classes - 1])
+    x, y = normal(4, layout.features, seed=-3), torch.tensor([0, 1, 0, layout.num_classes - 1])
     form = _told(hints)
     if form is not None:
         attempt(form.objective, module, x, y)
@@ -168,7 +168,7 @@ def _call_without_weights(module: nn.Module, loss: Objective | None, classes: in
     A loss that stays when the classes are renamed compares rows; one that is the mean or the sum over the
     halves of a batch takes each row by itself, so its columns are scores.
     """
-    x = torch.randn(8, width, generator=torch.Generator().manual_seed(0))
+    x = normal(8, width, seed=-3)
     y = torch.arange(8) // 2
 
     def tried(rows: slice, labels: Tensor) -> Tensor:

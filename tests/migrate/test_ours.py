@@ -1,0 +1,89 @@
+"""Our own heads and losses go through, but for what is written here."""
+
+import pytest
+import torch
+from _reports import failing, report
+from torch import nn
+
+from smoothmax import SharpenWhileErrors, functional
+from smoothmax.nn import CosineHead, LinearHead
+
+pytestmark = pytest.mark.plain
+
+#: "mean" over no rows is nan, as F.cross_entropy has it; said in the docstring of every loss.
+DOCUMENTED = {"empty batch"}
+
+
+class Of(nn.Module):
+    """A function of ours with prototypes."""
+
+    def __init__(self, loss, shape=(10, 16), **options):
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(shape))
+        self.loss, self.options = loss, options
+
+    def forward(self, x, y):
+        return self.loss(x, self.prototypes, y, **self.options)
+
+
+OURS = {
+    "cosine": lambda: CosineHead(16, 10, scale=16.0),
+    "cosine with margin": lambda: CosineHead(16, 10, scale=64.0, margin=0.35),
+    "cosine, smoothed labels": lambda: CosineHead(16, 16, scale=16.0, label_smoothing=0.1),
+    "cosine with a rule": lambda: CosineHead(16, 10, scale=SharpenWhileErrors(10, 50)),
+    "arcface": lambda: Of(functional.arcface, scale=64.0, margin=0.5),
+    "sphereface": lambda: Of(functional.sphereface, scale=30.0, margin=4.0),
+    "sub-centres": lambda: Of(functional.sub_center, (10, 3, 16), scale=64.0, margin=0.2),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_pass_everything_but_what_is_documented(name):
+    assert failing(report(OURS[name], compile=True)) <= DOCUMENTED
+
+
+def test_a_sum_over_no_rows_passes_too():
+    assert failing(report(lambda: CosineHead(16, 10, scale=16.0, reduction="sum"))) == set()
+
+
+def test_a_linear_head_takes_the_dtype_that_it_has():
+    """As nn.Linear: rows of another dtype are refused outside autocast, and bfloat16 scores inside it."""
+    known = DOCUMENTED | {"bfloat16 input", "float64 input", "bfloat16 autocast"}
+    assert failing(report(lambda: LinearHead(16, 10))) <= known
+
+
+@pytest.mark.parametrize(
+    ("variant", "fails"),
+    [
+        ("m_sin_m", {"continuous target"}),
+        ("shifted", set()),
+        ("easy", {"monotone target", "continuous target"}),
+        ("clipped", {"no dead angles"}),
+        ("wrapped", {"monotone target"}),
+        ("straight_through", {"monotone target", "slope = gradient"}),
+    ],
+)
+def test_the_variants_of_arcface_fail_as_what_they_are_named_after(variant, fails):
+    found = report(VARIANTS[variant])
+    assert failing(found) == DOCUMENTED | fails
+
+
+VARIANTS = {
+    name: lambda name=name: Of(functional.arcface, scale=64.0, margin=0.5, variant=name)
+    for name in ("m_sin_m", "shifted", "easy", "clipped", "wrapped", "straight_through")
+}
+
+
+def test_the_class_weights_of_ours_need_no_hint_even_when_square():
+    found = report(OURS["cosine, smoothed labels"], compile=True)
+    assert any("classes first: 16 classes, 16 features" in said for said in found.assumptions)
+
+
+@pytest.mark.parametrize("name", ["cosine", "arcface", "sub-centres"])
+def test_scale_and_margin_are_measured_as_they_were_given(name):
+    scale, margin = {"cosine": (16, 0), "arcface": (64, 0.5 + 0.0), "sub-centres": (64, 0.2)}[name]
+    numbers = report(OURS[name], compile=True)["scale and margin"].numbers
+    assert numbers["scale"] == pytest.approx(scale, rel=1e-6)
+    at = torch.deg2rad(torch.tensor(60.5, dtype=torch.float64))
+    expected = 0.0 if name == "cosine" else (at.cos() - (at + margin).cos()).item()
+    assert numbers["margin_60"] == pytest.approx(expected, abs=1e-6)
