@@ -34,9 +34,9 @@ def check(
 ) -> Report:
     """Run a head or loss, theirs or ours, through the cases where heads break; `print` the result.
 
-    Works on copies: the module, its random numbers and torch's settings are left as they are. What the
-    module raises is a finding. How it is called and where its class weights are is found out by trying
-    and said in the report; where that is not certain, an error asks. Takes about a second for a
+    Works on copies, in training mode: the module, random numbers and torch's settings stay as they are.
+    What the module raises is a finding. How it is called and where its class weights are is found out by
+    trying and said in the report; where that is not certain, an error asks. Takes about a second for a
     small head, and several copies of the class weights: give it one with few classes.
 
     Args:

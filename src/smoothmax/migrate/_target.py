@@ -1,189 +1,121 @@
-"""What the target function of a head does on [0, pi], and whether autograd knows its slope."""
+"""What the target function f of a head does on [0, pi], and whether autograd knows its slope."""
 
 import math
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 
 import torch
 from torch import nn
 
-from smoothmax.migrate._curve import Curve, within
+from smoothmax.migrate._curve import Curve
 from smoothmax.migrate._probe import CLASSES, Probe, Seen, judged, not_applicable
-from smoothmax.migrate._subject import Subject
+from smoothmax.migrate._profile import Profile
+from smoothmax.migrate._subject import Subject, tensors
 
 _SHOWN = (30, 60, 90, 120)
-#: A jump below this, in cosine units, is not worth a word; a slope may be off by this share.
+#: A jump or a margin below this is not worth a word; a slope may be off by this share.
 _TOLERANCE = 1e-3
-
-
-class Profile:
-    """f on a grid of whole degrees and a half; for a loss that is no softmax, minus the loss."""
-
-    def __init__(self, curve: Curve) -> None:
-        self.curve = curve
-        self.angles = [math.radians(degree + 0.5) for degree in range(180)]
-        self.cosines: list[float] = []
-        self.values: list[float] = []
-        # All other classes on the row: of no other loss is it known where it stops being one of wrong rows.
-        cosine = within(1.0)
-        for angle in self.angles:
-            self.cosines.append(cosine)
-            self.values.append(self.at(angle, cosine))
-            if curve.is_softmax:
-                # As far as the target just was: undecided, the loss is ln C.
-                cosine = within(self.values[-1])
-
-    def at(self, angle: float, cosine: float) -> float:
-        """f, seen through a c at which the loss is neither tiny nor large."""
-        return self.curve.target(angle, cosine) if self.curve.is_softmax else -self.curve.loss(angle, cosine)
-
-    @property
-    def steps(self) -> list[float]:
-        """Changes of f from each angle to the next."""
-        return [after - before for before, after in pairwise(self.values)]
-
-    @property
-    def noise(self) -> float:
-        """What rounding can do to a step."""
-        size = 1.0 if self.curve.is_softmax else max(1.0, max(map(abs, self.values)))
-        return size * (1e-9 if self.curve.exact else 1e-4)
-
-    def jump(self) -> tuple[float, float]:
-        """The largest jump of f and the angle in degrees where it lies."""
-        steps = self.steps
-        around = [
-            max(abs(a), abs(b)) for a, b in zip([steps[1], *steps[:-1]], [*steps[1:], steps[-2]], strict=True)
-        ]
-        excess = [abs(step) - 1.5 * near for step, near in zip(steps, around, strict=True)]
-        k = max(range(len(steps)), key=excess.__getitem__)
-        if not excess[k] > self.noise:
-            return 0.0, math.nan
-        return self._bisect(self.angles[k], self.angles[k + 1], self.cosines[k + 1])
-
-    def _bisect(self, low: float, high: float, cosine: float) -> tuple[float, float]:
-        first, last = self.at(low, cosine), self.at(high, cosine)
-        for _ in range(24):
-            middle = (low + high) / 2
-            value = self.at(middle, cosine)
-            if abs(value - first) > abs(last - value):
-                high, last = middle, value
-            else:
-                low, first = middle, value
-        jump = last - first
-        return (jump, math.degrees(low)) if abs(jump) > self.noise else (0.0, math.nan)
 
 
 def monotone(seen: Profile) -> Seen:
     """Whether f never rises with the angle."""
-    rises = [max(step, 0.0) for step in seen.steps]
-    total = sum(rise for rise in rises if rise > seen.noise)
-    what = "f" if seen.curve.is_softmax else "minus the loss"
+    first, last = seen.values[0], seen.values[-1]
     if not all(map(math.isfinite, seen.values)):
         return judged(False, "the loss is not finite at every angle")
-    if total == 0:
-        return judged(True, f"{what} falls from {seen.values[0]:.4g} to {seen.values[-1]:.4g}", rise=0.0)
-    start = next(math.degrees(a) for a, rise in zip(seen.angles, rises, strict=False) if rise > seen.noise)
-    return judged(
-        False, f"{what} rises by {total:.3g} in all, first at {start:.0f} deg", rise=total, angle=start
-    )
+    rises = {angle: step for angle, step in zip(seen.angles, seen.steps, strict=False) if step > seen.noise}
+    if not rises:
+        return judged(True, f"{seen.what} falls from {first:.4g} to {last:.4g}", rise=0.0)
+    start, total = math.degrees(min(rises)), sum(rises.values())
+    text = f"{seen.what} rises by {total:.3g} in all, first at {start:.0f} deg"
+    return judged(False, text, rise=total, angle=start)
 
 
 def continuous(seen: Profile) -> Seen:
     """Whether f has no jump."""
     jump, angle = seen.jump()
     if abs(jump) <= _TOLERANCE:
-        return judged(True, "no jump on [0, 180] deg", jump=jump)
+        return judged(True, "no jump from 1 to 179 deg", jump=jump)
     way = "falls" if jump < 0 else "rises"
-    what = "f" if seen.curve.is_softmax else "minus the loss"
-    return judged(False, f"{what} {way} by {abs(jump):.3f} at {angle:.1f} deg", jump=jump, angle=angle)
+    return judged(False, f"{seen.what} {way} by {abs(jump):.3f} at {angle:.1f} deg", jump=jump, angle=angle)
 
 
 def true_slope(seen: Profile) -> Seen:
     """Autograd's slope over the slope by differences."""
     ratios = {degree: _ratio(seen, degree) for degree in _SHOWN}
     known = {degree: ratio for degree, ratio in ratios.items() if not math.isnan(ratio)}
-    shown = ", ".join(f"{ratio:.3f}" for ratio in known.values())
-    at = ", ".join(map(str, known))
-    limit = _TOLERANCE if seen.curve.exact else 0.05
     numbers = {f"ratio_{degree}": ratio for degree, ratio in ratios.items()}
+    if not known:
+        return judged(True, "no slope anywhere", **numbers)
+    limit = _TOLERANCE if seen.curve.exact else 0.05
+    shown, at = ", ".join(f"{ratio:.3f}" for ratio in known.values()), ", ".join(map(str, known))
     ok = all(abs(ratio - 1) <= limit for ratio in known.values())
-    return judged(
-        ok, f"autograd / measured slope {shown} at {at} deg" if known else "no slope anywhere", **numbers
-    )
+    return judged(ok, f"autograd / measured slope {shown} at {at} deg", **numbers)
 
 
 def _ratio(seen: Profile, degree: int) -> float:
-    angle = math.radians(degree)
-    autograd, numeric = seen.curve.slopes(angle, seen.cosines[degree])
+    """Their ratio; nan at a corner and where both are 0."""
+    autograd, numeric = seen.slopes(degree)
     still = 1e-6 if seen.curve.exact else 1e-3
-    if math.isnan(numeric):
-        return math.nan
     if abs(numeric) <= still:
         return math.nan if abs(autograd) <= still else math.inf
     return autograd / numeric
 
 
 def alive(seen: Profile) -> Seen:
-    """Whether f moves at every angle at which the loss can still fall."""
+    """Whether f moves wherever the loss can still fall."""
+    # Where f is at its best the loss has ended, as that of a hinge does.
     best = max(seen.values) - 1e-6 * (max(seen.values) - min(seen.values))
     flat = [
-        math.degrees(angle)
-        for angle, value, step in zip(seen.angles[2:-3], seen.values[2:-3], seen.steps[2:-2], strict=True)
+        (before, after)
+        for before, after, value, step in zip(
+            seen.angles, seen.angles[1:], seen.values, seen.steps, strict=False
+        )
         if abs(step) <= seen.noise and value < best
     ]
     if not flat:
-        return judged(True, "a slope at every angle from 2 to 178 deg", degrees=0.0)
-    text = f"flat over {len(flat)} deg, from {flat[0]:.0f} to {flat[-1] + 1:.0f} deg"
-    return judged(False, text, degrees=float(len(flat)), angle=flat[0])
+        return judged(True, "a slope at every angle from 1 to 179 deg", degrees=0.0)
+    degrees = sum(math.degrees(after - before) for before, after in flat)
+    start, end = math.degrees(flat[0][0]), math.degrees(flat[-1][1])
+    text = f"flat over {degrees:.0f} deg between {start:.0f} and {end:.0f} deg"
+    return judged(False, text, degrees=degrees, angle=start)
 
 
 def scale_and_margin(seen: Profile) -> Seen:
     """The scale and the margin that the loss shows, whatever the constructor was told."""
-    scale = seen.curve.scale
+    scale = f"measured scale {seen.curve.scale:.4g}"
+    numbers = {"scale": seen.curve.scale}
     if not seen.curve.is_softmax:
-        pulls = seen.values[30] > seen.values[150] + seen.noise
-        words = (
-            "no softmax cross-entropy; "
-            if pulls
-            else f"measured scale {scale:.4g}: does not pull rows to their class"
-        )
-        return judged(pulls, words + "pulls rows to their class" * pulls, scale=scale)
-    classes = seen.curve.subject.num_classes
-    margins = [math.cos(a) - f for a, f in zip(seen.angles, seen.values, strict=True)]
-    numbers = {"scale": scale, "margin_60": margins[60], "margin_0": margins[0]}
-    text = f"measured scale {scale:.4g}, margin {margins[60]:.3f} at 60 deg"
+        if seen.at_degree(30) > seen.at_degree(150) + seen.noise:
+            return judged(True, "no softmax cross-entropy; pulls rows to their class", **numbers)
+        return judged(False, f"{scale}: does not pull rows to their class", **numbers)
     if _has_offsets(seen.curve.subject):
-        return judged(
-            True, f"measured scale {scale:.4g}; one number per class beside it, so no margin", **numbers
-        )
+        return judged(True, f"{scale}; one number per class beside it, so no margin", **numbers)
+    margins = [math.cos(angle) - value for angle, value in zip(seen.angles, seen.values, strict=True)]
+    numbers |= {"margin_0": margins[0], "margin_60": 0.5 - seen.at_degree(60)}
+    text = f"{scale}, margin {round(numbers['margin_60'], 3) + 0.0:.3f} at 60 deg"
     if max(margins) < -_TOLERANCE:
         return judged(False, f"{text}: it helps the target", **numbers)
-    most = classes / (classes - 1)
+    # More than this no classes can have, however they lie: a row on its class has C/(C-1) at best.
+    most = seen.curve.subject.num_classes / (seen.curve.subject.num_classes - 1)
     if margins[0] > most + _TOLERANCE:
-        return judged(False, f"{text}; {margins[0]:.3g} at 0 deg, above C/(C-1) = {most:.3g}", **numbers)
+        return judged(False, f"{text}, {margins[0]:.3g} at 1 deg, above C/(C-1) = {most:.3g}", **numbers)
     return judged(True, text, **numbers)
 
 
 def _has_offsets(subject: Subject) -> bool:
     """Whether there is a bias, a prior or a margin per class."""
-    tensors = [*subject.module.parameters(), *subject.module.buffers()]
-    return any(t.is_floating_point() and t.shape == (subject.num_classes,) for t in tensors)
+    return any(t.is_floating_point() and t.shape == (subject.num_classes,) for t in tensors(subject.module))
 
 
 def learned_scale(subject: Subject) -> Seen:
     """The scale as a learned number runs away by 100 in both directions."""
-    scalars = [n for n, p in subject.module.named_parameters() if p.numel() == 1 and p.is_floating_point()]
-    ranges = {
-        name: sorted(_scale_at(subject, name, shift) for shift in (-100.0, 0.0, 100.0)) for name in scalars
-    }
-    ranges = {name: values for name, values in ranges.items() if values[0] != values[-1]}
-    if not ranges:
-        return not_applicable("no learned scale")
-    name, (low, _, high) = next(iter(ranges.items()))
-    ok = low > 1e-6 and high < 1e6
-    text = f"`{name}` moved by 100 either way: the scale goes from {low:.3g} to {high:.3g}"
-    return judged(ok, text, low=low, high=high)
+    for name, parameter in subject.module.named_parameters():
+        if parameter.numel() == 1 and parameter.is_floating_point():
+            low, _, high = sorted(_scale_at(subject, name, shift) for shift in (-100.0, 0.0, 100.0))
+            if low < high:
+                text = f"`{name}` moved by 100 either way: the scale goes from {low:.3g} to {high:.3g}"
+                return judged(low > 1e-6 and high < 1e6, text, low=low, high=high)
+    return not_applicable("no learned scale")
 
 
 def _scale_at(subject: Subject, name: str, shift: float) -> float:

@@ -96,7 +96,7 @@ def _with_weights(module: nn.Module, name: str, hints: Hints) -> Subject:
             "(features, classes), `transposed=False` if (classes, features), and `num_classes=`."
         )
     if not works:
-        raise _not_callable(problems or [f"`{name}` has shape {shape}, which is not for {told} classes"])
+        raise _not_callable(problems or [f"`{name}` of shape {shape} holds no {told or 'two'} classes"])
     layout, form = works[0]
     said = (form.said, _describe(layout, shape))
     return Subject(module, form.objective, "head", layout, layout.features, layout.num_classes, said)

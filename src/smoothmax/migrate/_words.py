@@ -16,7 +16,7 @@ WORDS = {
     ),
     "cos = +1": (
         "A row that coincides with its class gets a nan gradient where acos or sqrt(1 - c^2) has an infinite "
-        "slope; one such row destroys all weights in one step.",
+        "slope; one such row makes a whole backbone nan in one step.",
         _CLAMP,
     ),
     "cos = -1": ("A row opposite to its class meets the other infinite slope of acos.", _CLAMP),
@@ -43,7 +43,8 @@ WORDS = {
         "Call module.double() first, or cast in the head to the wider of the two dtypes.",
     ),
     "bfloat16 autocast": (
-        "A cosine in bfloat16 is off by up to 0.004; times a scale of 64 that is a quarter of a nat.",
+        "bfloat16 keeps 8 bits: a cosine near 1 is off by 0.002 and more, at a scale of 64 an eighth of a nat "
+        "and more.",
         "Switch autocast off around the head and compute it in float32.",
     ),
     "weights keep dtype": (
@@ -51,7 +52,7 @@ WORDS = {
         _FLOAT32,
     ),
     "bfloat16 step": (
-        "In bfloat16 a step below 1/256 of an entry rounds to nothing: the classes freeze.",
+        "In bfloat16 a step below 1/512 of an entry rounds to nothing: the classes freeze.",
         _FLOAT32,
     ),
     "monotone target": (
