@@ -43,8 +43,8 @@ WORDS = {
         "Call module.double() first, or cast in the head to the wider of the two dtypes.",
     ),
     "bfloat16 autocast": (
-        "bfloat16 keeps 8 bits: a cosine near 1 is off by 0.002 and more, at a scale of 64 an eighth of a nat "
-        "and more.",
+        "bfloat16 keeps 8 bits: a cosine near 1 is off by 0.002 and more, at a scale of 64 an eighth of a "
+        "nat and more.",
         "Switch autocast off around the head and compute it in float32.",
     ),
     "weights keep dtype": (
