@@ -39,7 +39,7 @@ FAMILIES = {
     if issubclass(member, smoothmax.Family) and member is not smoothmax.Family
 }
 #: What of `functional` is no loss, and of `ops` no operator but a helper around one.
-NO_LOSS = {"functional.cosines"}
+NO_LOSS = {"functional.cosines", "functional.pair_masks", "functional.similarities"}
 HELPERS = {"ops.value_and_grad", "ops.hvp"}
 FORMULAS = {n: m for n, m in FUNCTIONS.items() if n.startswith(("scale.", "functional.", "ops."))}
 LOSSES = {n: m for n, m in FUNCTIONS.items() if n.startswith("functional.") and n not in NO_LOSS}

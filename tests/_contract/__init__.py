@@ -5,7 +5,7 @@ compilation, `torch.func` and agreement with a naive formula. Each case names it
 a `naive` loss written from the formula with torch's own functions.
 """
 
-from _contract import classes, heads
+from _contract import classes, heads, pairs
 
-CASES = [*classes.CASES]
+CASES = [*classes.CASES, *pairs.CASES]
 HEADS = [*heads.HEADS]

@@ -3,21 +3,36 @@
 from smoothmax.functional._adaptive import adaface, magface
 from smoothmax.functional._angular import arcface, combined_margin, sphereface, sub_center
 from smoothmax.functional._chain import lse_hinge, max_loss, multiclass_hinge, softplus_lse
+from smoothmax.functional._circle import circle, circle_pairs
+from smoothmax.functional._contrastive import n_pair, nt_xent
 from smoothmax.functional._cosine import cosines
 from smoothmax.functional._cosine_softmax import cosface, normface
 from smoothmax.functional._cross_entropy import softmax_cross_entropy
 from smoothmax.functional._imbalance import margins_from_counts, prior_from_counts
+from smoothmax.functional._info_nce import info_nce, info_nce_pairs
+from smoothmax.functional._lifted import lifted, lifted_pairs
 from smoothmax.functional._linear import linear_cross_entropy
 from smoothmax.functional._many_class import lse_and_target
+from smoothmax.functional._nca import nca, nca_pairs
 from smoothmax.functional._norm import feature_incay, score_magnitude_sharpness
+from smoothmax.functional._proxy import proxy_anchor, proxy_nca, soft_triple
+from smoothmax.functional._similarity import pair_masks, similarities
+from smoothmax.functional._supcon import supcon, supcon_pairs
+from smoothmax.functional._triplet import triplet, triplet_margin, triplet_pairs
 
 __all__ = [
     "adaface",
     "arcface",
+    "circle",
+    "circle_pairs",
     "combined_margin",
     "cosface",
     "cosines",
     "feature_incay",
+    "info_nce",
+    "info_nce_pairs",
+    "lifted",
+    "lifted_pairs",
     "linear_cross_entropy",
     "lse_and_target",
     "lse_hinge",
@@ -25,11 +40,25 @@ __all__ = [
     "margins_from_counts",
     "max_loss",
     "multiclass_hinge",
+    "n_pair",
+    "nca",
+    "nca_pairs",
     "normface",
+    "nt_xent",
+    "pair_masks",
     "prior_from_counts",
+    "proxy_anchor",
+    "proxy_nca",
     "score_magnitude_sharpness",
+    "similarities",
+    "soft_triple",
     "softmax_cross_entropy",
     "softplus_lse",
     "sphereface",
     "sub_center",
+    "supcon",
+    "supcon_pairs",
+    "triplet",
+    "triplet_margin",
+    "triplet_pairs",
 ]

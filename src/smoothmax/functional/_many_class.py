@@ -225,7 +225,7 @@ def check_range(target: Tensor, classes: int) -> None:
 
 
 def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:
-    return where if where.ndim == 1 else where.expand(*rows, classes).reshape(-1, classes)
+    return where if where.ndim == 1 else where.expand(*rows, classes).reshape(rows.numel(), classes)
 
 
 def _shares(weight: Tensor | None, prototypes: Tensor) -> Tensor:

@@ -17,10 +17,20 @@ def logsumexp_of_others(z: Tensor, target: Tensor) -> Tensor:
         z: scores, the scale in them, float32 or float64.
         target: y, one index per row, in range.
     """
-    others = z.scatter(-1, target.unsqueeze(-1), -torch.inf)
-    anchor, index = others.detach().max(-1, keepdim=True)
+    return logsumexp_of_present(z.scatter(-1, target.unsqueeze(-1), -torch.inf))
+
+
+def logsumexp_of_present(z: Tensor) -> Tensor:
+    """Ln sum exp(z_j) over the last dim; -inf marks an entry as absent, and a row of which all are.
+
+    Args:
+        z: scores, the scale in them, float32 or float64.
+    """
+    if z.shape[-1] == 0:
+        return z.sum(-1) - torch.inf
+    anchor, index = z.detach().max(-1, keepdim=True)
     alone = anchor == -torch.inf
-    terms = torch.exp(others - torch.where(alone, 0, anchor))
+    terms = torch.exp(z - torch.where(alone, 0, anchor))
     # The value is log1p of all terms but the anchor's own, the derivatives are those of ln of all terms.
     rest = terms.detach().scatter(-1, index, 0).sum(-1, keepdim=True)
     log_total = torch.where(alone, 1, terms.sum(-1, keepdim=True)).log()
