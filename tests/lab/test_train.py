@@ -6,7 +6,7 @@ import torch
 
 from smoothmax.lab.data import load, split
 from smoothmax.lab.run import cut
-from smoothmax.lab.strategies import STRATEGIES
+from smoothmax.lab.strategies import KNOWN
 from smoothmax.lab.train import Budget, Training
 
 BUDGET = Budget(epochs=3, batch=128, hidden=32, dim=16)
@@ -19,7 +19,7 @@ def parts():
 
 
 def begin(name, parts, seed=0, budget=BUDGET):
-    return Training(STRATEGIES[name], parts.train, parts.num_classes, budget, seed)
+    return Training(KNOWN[name], parts.train, parts.num_classes, budget, seed)
 
 
 def parameters(training):
@@ -37,7 +37,9 @@ def test_the_same_seed_gives_the_same_numbers_and_another_gives_others(parts):
     assert same(parameters(runs[0]), parameters(runs[1]))
 
 
-@pytest.mark.parametrize("name", ["sharpened", "magnitude", "incay"])
+@pytest.mark.parametrize(
+    "name", ["sharpened", "magnitude", "incay", "learned", "warm-up", "held-gap", "adacos"]
+)
 def test_a_saved_run_goes_on_bit_for_bit(name, parts, tmp_path):
     whole = begin(name, parts)
     expected = list(whole.epochs())
@@ -76,6 +78,6 @@ def test_the_scale_of_a_rule_is_recorded_epoch_by_epoch(parts):
 
 
 def test_every_strategy_trains_to_a_finite_loss(parts):
-    for name in STRATEGIES:
+    for name in KNOWN:
         history = list(begin(name, parts, budget=Budget(epochs=1, batch=128, hidden=32, dim=16)).epochs())
         assert np.isfinite(history[0].loss), name

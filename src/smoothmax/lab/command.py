@@ -12,7 +12,7 @@ from smoothmax.lab.compare import Plan, compare
 from smoothmax.lab.data import load
 from smoothmax.lab.progress import observer
 from smoothmax.lab.report import write_report
-from smoothmax.lab.strategies import STRATEGIES, Strategy, cosine_at
+from smoothmax.lab.strategies import KNOWN, STRATEGIES, Strategy, cosine_at
 from smoothmax.lab.table import print_table
 from smoothmax.lab.train import Budget
 
@@ -43,22 +43,22 @@ def run(options: Namespace) -> int:
 
 
 def choose(names: str | None) -> list[Strategy]:
-    """The strategies of a comma-separated list; all for None."""
+    """The strategies of a comma-separated list; those of the default run for None."""
     if names is None:
         return list(STRATEGIES.values())
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     chosen = list({strategy.name: strategy for strategy in map(_strategy, wanted)}.values())
     if not chosen:
-        raise BadInput(f"--strategies must name at least one, got {names!r}. Known: {', '.join(STRATEGIES)}.")
+        raise BadInput(f"--strategies must name at least one, got {names!r}. Known: {', '.join(KNOWN)}.")
     return chosen
 
 
 def _strategy(name: str) -> Strategy:
     scale = re.fullmatch(r"normface-([0-9]{1,6}(?:\.[0-9]{1,6})?)", name)
-    if name not in STRATEGIES and scale and float(scale[1]) > 0:
+    if name not in KNOWN and scale and float(scale[1]) > 0:
         return cosine_at(float(scale[1]))
-    if name not in STRATEGIES:
-        near = get_close_matches(name, STRATEGIES, n=1)
+    if name not in KNOWN:
+        near = get_close_matches(name, KNOWN, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise BadInput(f"--strategies: {name!r} is not one of {', '.join(STRATEGIES)}.{hint}")
-    return STRATEGIES[name]
+        raise BadInput(f"--strategies: {name!r} is not one of {', '.join(KNOWN)}.{hint}")
+    return KNOWN[name]

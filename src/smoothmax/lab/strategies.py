@@ -1,14 +1,25 @@
 """The ways of setting the smoothness that `smoothmax compare` pits against each other, by name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from smoothmax.functional import feature_incay
 from smoothmax.nn import CosineHead, LinearHead
-from smoothmax.scale import ScoreMagnitude, SharpenWhileErrors, recommended_scale
+from smoothmax.scale import (
+    AdaCos,
+    HoldStatistic,
+    LearnedScale,
+    Schedule,
+    ScoreMagnitude,
+    SharpenWhileErrors,
+    Statistic,
+    recommended_scale,
+    scale_for,
+)
 
 Head = LinearHead | CosineHead
 
@@ -72,9 +83,12 @@ def _normface(problem: Problem) -> Head:
     return CosineHead(problem.dim, problem.num_classes, scale=recommended_scale(problem.num_classes))
 
 
-def _sharpened(problem: Problem) -> Head:
-    rule = SharpenWhileErrors(problem.num_classes, problem.total_steps)
-    return CosineHead(problem.dim, problem.num_classes, scale=rule)
+def _ruled(rule: Callable[[Problem], nn.Module]) -> Callable[[Problem], Head]:
+    return lambda p: CosineHead(p.dim, p.num_classes, scale=rule(p))
+
+
+def _sharpened(problem: Problem) -> nn.Module:
+    return SharpenWhileErrors(problem.num_classes, problem.total_steps)
 
 
 def _cosface(problem: Problem) -> Head:
@@ -132,7 +146,7 @@ NAMED = {
             "NormFace, s sharpened while errors remain",
             "starts at the scale for p = 0.9 and grows up to 2.5 times as training goes on, "
             "as long as training errors remain",
-            _sharpened,
+            _ruled(_sharpened),
         ),
         Strategy(
             "cosface",
@@ -143,7 +157,112 @@ NAMED = {
     )
 }
 
+
+def _learned(problem: Problem) -> nn.Module:
+    return LearnedScale(recommended_scale(problem.num_classes))
+
+
+def _ramped(curve: Literal["linear", "cosine"]) -> Callable[[Problem], nn.Module]:
+    def schedule(problem: Problem) -> Schedule:
+        start = scale_for(problem.num_classes, probability=0.9)
+        return Schedule(start).then(2.5 * start, problem.total_steps, curve=curve)
+
+    return schedule
+
+
+def _warmed_up(problem: Problem) -> nn.Module:
+    steps = max(1, problem.total_steps // 4)
+    return Schedule.warm_up(recommended_scale(problem.num_classes), steps, start=1.0)
+
+
+def _held(statistic: Statistic, goal: Callable[[int], float]) -> Callable[[Problem], Head]:
+    def rule(problem: Problem) -> HoldStatistic:
+        n = problem.num_classes
+        return HoldStatistic(statistic, goal(n), start=recommended_scale(n))
+
+    return _ruled(rule)
+
+
+#: Rules that run on request; the tables of the report have room for those above.
+ON_REQUEST = {
+    s.name: s
+    for s in (
+        Strategy(
+            "learned",
+            "NormFace, s learned",
+            "starts at the recommended scale; gradient descent moves it, between 1 and 100, without decay",
+            _ruled(_learned),
+        ),
+        Strategy(
+            "sharpening",
+            "NormFace, s sharpened by schedule",
+            "from the scale for p = 0.9 to 2.5 times it by equal factors, whatever the errors",
+            _ruled(lambda p: Schedule.sharpening(p.num_classes, p.total_steps)),
+        ),
+        Strategy(
+            "linear", "NormFace, s rising straight", "the same way in equal steps", _ruled(_ramped("linear"))
+        ),
+        Strategy(
+            "cosine",
+            "NormFace, s rising along a cosine",
+            "the same way, slow at both ends",
+            _ruled(_ramped("cosine")),
+        ),
+        Strategy(
+            "heating",
+            "NormFace, s softened by schedule",
+            "the way back, from sharp to smooth: the order of the heated-up softmax",
+            _ruled(lambda p: Schedule.heating(p.num_classes, p.total_steps)),
+        ),
+        Strategy(
+            "warm-up",
+            "NormFace, s warmed up",
+            "from 1 to the recommended scale in the first quarter, then constant",
+            _ruled(_warmed_up),
+        ),
+        Strategy(
+            "held-entropy",
+            "NormFace, entropy held",
+            "the scale at which the mean entropy is 0.3 ln n",
+            _held("entropy", lambda n: 0.3 * math.log(n)),
+        ),
+        Strategy(
+            "held-perplexity",
+            "NormFace, perplexity held",
+            "the scale at which rows have n^0.3 effective competitors",
+            _held("perplexity", lambda n: n**0.3),
+        ),
+        Strategy(
+            "held-gap",
+            "NormFace, gap held",
+            "the scale at which log-sum-exp lies 0.1 cosine units above the maximum",
+            _held("gap", lambda n: 0.1),
+        ),
+        Strategy(
+            "held-p-max",
+            "NormFace, p_max held",
+            "the scale at which the largest probability is 0.8 on average",
+            _held("p_max", lambda n: 0.8),
+        ),
+        Strategy(
+            "held-mass",
+            "NormFace, gradient mass held",
+            "the scale at which 1 - p of the target is 0.3 on average, once fewer rows are wrong",
+            _held("wrong_mass", lambda n: 0.3),
+        ),
+        Strategy(
+            "adacos",
+            "AdaCos, bounded",
+            "the scale at which the median row has p = 1/2, between the scale for p = 0.9 and 4 times it",
+            _ruled(lambda p: AdaCos(p.num_classes)),
+        ),
+    )
+}
+
 #: Fixed scales that `compare` adds to the picture of accuracy against scale.
 SWEEP_SCALES = (4.0, 8.0, 16.0, 24.0, 32.0)
 
+#: What runs where nothing is said.
 STRATEGIES = NAMED | {s.name: s for s in (cosine_at(scale, sweep=True) for scale in SWEEP_SCALES)}
+#: Whatever has a name.
+KNOWN = STRATEGIES | ON_REQUEST

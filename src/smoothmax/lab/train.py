@@ -14,6 +14,7 @@ from torch import Tensor
 from smoothmax.lab.atomic import write_atomically
 from smoothmax.lab.model import Embedding
 from smoothmax.lab.strategies import Head, Problem, Strategy
+from smoothmax.scale import parameter_groups
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,13 @@ def _optimizer(model: Embedding, head: Head, strategy: Strategy, budget: Budget)
     """SGD; for the head with the corrections that make a temperature T equal to none (Theorem 10.1)."""
     t = strategy.temperature
     with torch.no_grad():
-        for parameter in head.parameters():
+        for parameter in head.parameters(recurse=False):
             parameter.mul_(t)
     peak, decay = budget.learning_rate, budget.weight_decay
+    decayed, kept = parameter_groups(head, weight_decay=decay / (t * t))
     groups = [
         {"params": list(model.parameters()), "peak": peak, "weight_decay": decay},
-        {"params": list(head.parameters()), "peak": peak * t * t, "weight_decay": decay / (t * t)},
+        decayed | {"peak": peak * t * t},
+        kept | {"peak": peak},
     ]
     return torch.optim.SGD(groups, lr=peak, momentum=budget.momentum)
