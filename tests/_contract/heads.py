@@ -1,14 +1,32 @@
 """Heads: modules that hold prototypes."""
 
+import torch
 import torch.nn.functional as F
 
 from _contract.case import CLASSES, FEATURES, HeadCase, naive_cosines
-from smoothmax.nn import CosineHead, LinearHead
+from _contract.classes import naive_angles, naive_psi
+from smoothmax.nn import AdaFaceHead, CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
 
 
 def _cosine_logits(head, x, target):
     hit = F.one_hot(target, CLASSES).to(x.dtype)
     return head.scale * (naive_cosines(x, head.prototypes) - head.margin * hit)
+
+
+#: Exact in bfloat16, so that half a head and a whole one mean the same.
+PER_CLASS = torch.tensor([0.5, 1.0, 0.25, 0.75, 0.125])
+
+
+def naive_logits(x, head, psi, y):
+    cosines = naive_angles(x, head.prototypes).cos()
+    safe = y.where(y != head.options["ignore_index"], 0)
+    own = psi(cosines.gather(1, safe[:, None]).squeeze(1))
+    return head.scale * torch.where(F.one_hot(safe, CLASSES).bool(), own[:, None], cosines)
+
+
+def naive_adaface(cosine, lengths):
+    q = ((lengths - 20) / 100 * 0.333).clamp(-1, 1)
+    return (cosine.acos() - 0.4 * q).cos() - 0.4 * (1 + q)
 
 
 HEADS = [
@@ -35,5 +53,61 @@ HEADS = [
         lambda: CosineHead(FEATURES, CLASSES, scale=12.0, margin=0.35, ignore_index=2, reduction="sum"),
         lambda head, x, y: F.cross_entropy(_cosine_logits(head, x, y), y, ignore_index=2, reduction="sum"),
         ("prototypes",),
+    ),
+    HeadCase(
+        "cosine with a margin, a weight and a prior of each class",
+        lambda: CosineHead(FEATURES, CLASSES, scale=8.0, margin=PER_CLASS, weight=PER_CLASS, prior=PER_CLASS),
+        lambda head, x, y: F.cross_entropy(
+            naive_logits(x, head, lambda own: own - head.margin[y], y) + head.prior.log(),
+            y,
+            weight=head.weight,
+        ),
+        ("prototypes", "weight", "prior", "margin"),
+    ),
+    HeadCase(
+        "arcface",
+        lambda: MarginHead(FEATURES, CLASSES, scale=8.0),
+        lambda head, x, y: F.cross_entropy(naive_logits(x, head, lambda c: naive_psi(c.acos() + 0.5), y), y),
+        ("prototypes",),
+    ),
+    HeadCase(
+        "insightface's margins with an angle of each class",
+        lambda: MarginHead(
+            FEATURES, CLASSES, scale=8.0, margins=(1.0, 0.3 * PER_CLASS, 0.2), label_smoothing=0.1
+        ),
+        lambda head, x, y: F.cross_entropy(
+            naive_logits(x, head, lambda c: naive_psi(c.acos() + head.m2[y]) - 0.2, y), y, label_smoothing=0.1
+        ),
+        ("prototypes", "m2"),
+    ),
+    HeadCase(
+        "sub-centers",
+        lambda: SubCenterHead(FEATURES, CLASSES, centers=2, scale=8.0, ignore_index=2),
+        lambda head, x, y: F.cross_entropy(
+            naive_logits(x, head, lambda c: naive_psi(c.acos() + 0.5), y), y, ignore_index=2
+        ),
+        ("prototypes",),
+    ),
+    HeadCase(
+        "magface",
+        lambda: MagFaceHead(FEATURES, CLASSES, scale=8.0, lengths=(0.1, 9.0), penalty=2.0),
+        lambda head, x, y: (
+            F.cross_entropy(
+                naive_logits(
+                    x, head, lambda c: naive_psi(c.acos() + 0.45 + 0.35 * (x.norm(dim=1) - 0.1) / 8.9), y
+                ),
+                y,
+            )
+            + 2 * (1 / x.norm(dim=1) + x.norm(dim=1) / 81).mean()
+        ),
+        ("prototypes",),
+    ),
+    HeadCase(
+        "adaface",
+        lambda: AdaFaceHead(FEATURES, CLASSES, scale=8.0).eval(),
+        lambda head, x, y: F.cross_entropy(
+            naive_logits(x, head, lambda c: naive_adaface(c, x.norm(dim=1)), y), y
+        ),
+        ("prototypes", "mean", "std"),
     ),
 ]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from _contract.case import CLASSES, FEATURES, ROWS
-from smoothmax.nn import CosineHead, LinearHead
+from _contract.heads import HEADS
 
 STEPS = 3
 
@@ -15,7 +15,7 @@ def train(head: nn.Module, forward: nn.Module, x: Tensor, y: Tensor) -> list[flo
     losses = []
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = forward(x, y)
+        loss = forward(x, y).mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -24,10 +24,9 @@ def train(head: nn.Module, forward: nn.Module, x: Tensor, y: Tensor) -> list[flo
 
 def seeded_heads() -> list[nn.Module]:
     torch.manual_seed(7)
-    heads = [
-        CosineHead(FEATURES, CLASSES, scale=12.0, margin=0.2),
-        LinearHead(FEATURES, CLASSES, scale=0.5),
-    ]
+    heads = [case.make() for case in HEADS]
+    for head in heads:
+        head.options["reduction"] = "none"
     return [head.double() for head in heads]
 
 

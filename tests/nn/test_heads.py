@@ -74,7 +74,7 @@ def test_options_reach_the_loss(kind):
         options = {"ignore_index": -1, "label_smoothing": 0.2, "reduction": reduction}
         head = kind(6, 5, scale=4.0, **options).double()
         expected = softmax_cross_entropy(head.scores(x), y, scale=4.0, **options)
-        assert torch.equal(head(x, y), expected)
+        assert_close(head(x, y), expected)
 
 
 class Doubling(nn.Module):
@@ -165,7 +165,11 @@ def test_representation_says_what_was_set():
         (lambda: CosineHead(6, 5, scale=-1.0), ValueError, r"got -1.0. smoothmax.scale_for\(num_classes\)"),
         (lambda: CosineHead(6, 5, scale=math.inf), ValueError, r"must be > 0 and finite, got inf"),
         (lambda: CosineHead(6, 5, scale="64"), TypeError, r"`scale` must be a number, got '64'"),
-        (lambda: CosineHead(6, 5, scale=8.0, margin=-0.1), ValueError, r"`margin` must be >= 0, got -0.1"),
+        (
+            lambda: CosineHead(6, 5, scale=8.0, margin=-0.1),
+            ValueError,
+            r"`margin` must be >= 0 and finite, got -0.1",
+        ),
         (lambda: CosineHead(6, 5, scale=8.0, margin=math.nan), ValueError, r"`margin` must be a number"),
         (lambda: LinearHead(6, 5, reduction="avg"), ValueError, r"`reduction` must be one of"),
         (lambda: LinearHead(6, 5, label_smoothing=2.0), ValueError, r"`label_smoothing` must be in \[0, 1\]"),

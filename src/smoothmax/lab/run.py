@@ -92,6 +92,7 @@ def _results(training: Training, parts: Parts, budget: Budget) -> dict:
     unseen = open_set(*_embed(training, parts.open_set)) if len(parts.open_set) else None
     scores, sample_target = _scores(training, _sample(parts.train, "end"))
     scale = float(head.scale_at(scores, sample_target))
+    margin = float(head.margin_at(scores, sample_target))
     measures = measure(scores, sample_target, kind=head.kind, scale=scale)
     said = verdict(measures, dim=budget.dim)
     return {
@@ -102,7 +103,7 @@ def _results(training: Training, parts: Parts, budget: Budget) -> dict:
         "scale": scale,
         "margin": head.margin,
         "final_loss": _balanced_loss(training, parts.train, scale),
-        "floor": _floor(training, parts.num_classes, scale),
+        "floor": _floor(training, parts.num_classes, scale, margin),
         "measures": measures.as_dict(),
         "verdict": said.as_dict() | {"rule": said.rule, "text": str(said)},
         "cosines": _histograms(features, target, head.prototypes),
@@ -116,17 +117,17 @@ def _balanced_loss(training: Training, rows: Rows, scale: float) -> float:
     def losses(features: Tensor, target: Tensor) -> Tensor:
         scores = head.scores(features)
         return softmax_cross_entropy(
-            scores, target, scale=scale, margin=head.margin, reduction="none"
+            scores, target, scale=scale, margin=head.margin_at(scores, target), reduction="none"
         ).double()
 
     features, target = _embed(training, rows)
     return class_balanced_mean(_in_chunks(losses, features, target), target)
 
 
-def _floor(training: Training, num_classes: int, scale: float) -> float:
+def _floor(training: Training, num_classes: int, scale: float, margin: float) -> float:
     """Scores that are not cosines have no floor but 0."""
     cosine = training.head.kind == "cosines"
-    return loss_floor(num_classes, scale, margin=training.head.margin) if cosine else 0.0
+    return loss_floor(num_classes, scale, margin=margin) if cosine else 0.0
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
-"""Modules that hold parameters and call `smoothmax.functional`."""
+"""Modules that hold prototypes and a scale, and call `functional`."""
 
-from smoothmax.nn._heads import CosineHead, LinearHead
+from smoothmax.nn._adaptive import AdaFaceHead, MagFaceHead
+from smoothmax.nn._angular import MarginHead, SubCenterHead
+from smoothmax.nn._cosine import CosineHead
+from smoothmax.nn._linear import LinearHead
 
-__all__ = ["CosineHead", "LinearHead"]
+__all__ = ["AdaFaceHead", "CosineHead", "LinearHead", "MagFaceHead", "MarginHead", "SubCenterHead"]

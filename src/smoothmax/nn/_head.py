@@ -1,0 +1,215 @@
+"""What all heads share: prototypes, a scale, and the two roads from features to a loss."""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from smoothmax import functional
+from smoothmax._checks import check_count, check_number, check_positive
+from smoothmax.functional._cross_entropy import check_smoothing
+from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._reduce import Reduction, check_reduction
+from smoothmax.nn._prototypes import prototypes_in
+
+#: A number, or a module called with (margin-free scores, target) that returns the scale.
+Scale = float | nn.Module
+#: A number, one per class, or a module called with (margin-free scores, target) that returns the margin.
+HeadMargin = float | Tensor | nn.Module
+
+
+class Options(TypedDict):
+    """What `functional.softmax_cross_entropy` is called with besides scores, target, scale and margin."""
+
+    ignore_index: int
+    label_smoothing: float
+    reduction: Reduction
+
+
+class Head(nn.Module):
+    """Prototypes of C classes and a scale. Called with (features, target) it gives the loss of a batch.
+
+    A subclass says what its margin-free `scores` are and what its margin makes of the target's. With a number
+    for a scale the loss is computed from features, large problems tile by tile; a rule sees all scores.
+
+    Args:
+        in_features: D.
+        num_classes: C.
+        scale: s > 0, or a module called with (scores, target) that returns it.
+        options: see `Options`.
+        weight: a weight of each class, or None.
+        prior: a positive prior of each class, or None.
+        centers: K for prototypes (C, K, D); 0 for (C, D).
+    """
+
+    kind: ClassVar[Literal["logits", "cosines"]]
+    scale: Scale
+    bias: Tensor | None
+    weight: Tensor | None
+    prior: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        scale: Scale,
+        options: Options,
+        *,
+        weight: Tensor | None = None,
+        prior: Tensor | None = None,
+        centers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_count("in_features", in_features, 1, "It is the length of a feature.")
+        check_count("num_classes", num_classes, 1, "It is the number of prototypes.")
+        if not isinstance(scale, nn.Module):
+            check_positive("scale", scale, "smoothmax.scale_for(num_classes) computes one.", allow_inf=False)
+        check_reduction(options["reduction"], None)
+        check_smoothing(options["label_smoothing"])
+        self.in_features, self.num_classes = in_features, num_classes
+        self.scale = scale
+        self.options = options
+        shape = (num_classes, centers, in_features) if centers else (num_classes, in_features)
+        self.prototypes = nn.Parameter(torch.empty(shape))
+        self.register_parameter("bias", None)
+        self.register_buffer("weight", per_class("weight", weight, num_classes))
+        self.register_buffer("prior", per_class("prior", prior, num_classes))
+
+    def extra_repr(self) -> str:
+        scale = "" if isinstance(self.scale, nn.Module) else f", scale={self.scale:g}"
+        return f"{self.in_features}, {self.num_classes}{scale}"
+
+    def scores(self, input: Tensor) -> Tensor:
+        """Margin-free scores, before the scale: for evaluation, measures and export."""
+        raise NotImplementedError
+
+    def scale_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
+        """The scale for this batch: the number, or what the rule says of these margin-free scores."""
+        return self.scale(scores, target) if isinstance(self.scale, nn.Module) else self.scale
+
+    def margin_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
+        """The additive margin for this batch, in units of the scores: a number, or one per row."""
+        own = scores.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        return own - self.margined(own, scores, target)
+
+    def margined(self, own: Tensor, scores: Tensor | None, target: Tensor) -> Tensor:
+        """The target's score `own`, one per row, with the margin in it; scores are None unless followed."""
+        return own
+
+    def follows_scores(self) -> bool:
+        """Whether the scale or a margin is a rule, which looks at all scores."""
+        return isinstance(self.scale, nn.Module)
+
+    def loss(
+        self,
+        scores: Float[Tensor, "rows classes"],
+        target: Int[Tensor, " rows"],
+        scale: float | Tensor,
+        *,
+        num_items: float | Tensor | None = None,
+    ) -> Tensor:
+        """The loss of margin-free scores at a scale."""
+        margin = self.margin_at(scores, self._classes_of(target))
+        if self.prior is not None:
+            scores = scores + self.prior.to(scores.dtype).log() / scale
+        return functional.softmax_cross_entropy(
+            scores,
+            target,
+            scale=scale,
+            margin=margin,
+            weight=self.weight,
+            num_items=num_items,
+            **self.options,
+        )
+
+    def forward(
+        self,
+        input: Float[Tensor, "rows features"],
+        target: Int[Tensor, " rows"],
+        *,
+        num_items: float | Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            input: features, one row each.
+            target: one class index per row.
+            num_items: replaces the mean's divisor, as for `functional.softmax_cross_entropy`.
+        """
+        if self.follows_scores():
+            scores = self.scores(input)
+            return self.loss(scores, target, self.scale_at(scores, target), num_items=num_items)
+        classes = self._classes_of(target)
+        return prototype_loss(
+            input,
+            self.prototypes,
+            target,
+            self.scale_at(input, target),  # a number: it looks at nothing
+            lambda own: self.margined(own, None, classes),
+            RowOptions(weight=self.weight, num_items=num_items, **self.options),
+            normalize=self.kind == "cosines",
+            bias=self.bias,
+            prior=self.prior,
+        )
+
+    def _classes_of(self, target: Tensor) -> Tensor:
+        """A class for every row, also where it is ignored."""
+        return torch.where(target == self.options["ignore_index"], 0, target).long()
+
+    def load_prototypes(
+        self,
+        source: nn.Module | Mapping[str, Tensor] | Tensor,
+        *,
+        key: str | None = None,
+        transposed: bool = False,
+    ) -> None:
+        """Copy class weights from elsewhere: nn.Linear, a loss of pytorch-metric-learning, a checkpoint.
+
+        Args:
+            source: a module, its state, or the weights themselves.
+            key: of the weights in the state; None looks for names that are known ("weight", "W",
+                "projection.weight", "fc.weight", "prototypes", also behind a prefix) and asks if several fit.
+            transposed: whether they are (D, C); "W", pytorch-metric-learning's name, always is.
+
+        Raises:
+            ValueError: no such weights, several, or weights of another shape; nothing is changed then.
+        """
+        found = prototypes_in(source, tuple(self.prototypes.shape), key=key, transposed=transposed)
+        with torch.no_grad():
+            self.prototypes.copy_(found.prototypes)
+            if self.bias is not None and found.bias is not None:
+                self.bias.copy_(found.bias)
+
+
+def per_class(name: str, values: Tensor | None, num_classes: int) -> Tensor | None:
+    """A copy of one number per class, for a buffer; raise for another shape."""
+    if values is None:
+        return None
+    values = torch.as_tensor(values)
+    if values.shape != (num_classes,):
+        raise ValueError(
+            f"`{name}` must have one entry per class, shape {(num_classes,)}, got {tuple(values.shape)}."
+        )
+    if not bool((values > 0).all()) and name == "prior":
+        raise ValueError("`prior` must be > 0 for every class, got one that is not. See prior_from_counts.")
+    return values.detach().clone().to(torch.get_default_dtype())
+
+
+def check_head_margin(name: str, margin: HeadMargin, num_classes: int) -> None:
+    """Raise unless a margin is a finite number >= 0, one per class, or a module."""
+    if isinstance(margin, nn.Module):
+        return
+    if isinstance(margin, Tensor):
+        per_class(name, margin, num_classes)
+        return
+    check_number(name, margin)
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"`{name}` must be >= 0 and finite, got {margin!r}. It lowers the target's score.")
+
+
+def init_directions(prototypes: Tensor) -> None:
+    """Directions uniform on the sphere: normal entries, rows of length about 1."""
+    nn.init.normal_(prototypes, std=1 / math.sqrt(prototypes.shape[-1]))

@@ -1,0 +1,91 @@
+"""Class weights in other libraries' modules and checkpoints."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+#: Names of class weights, and whether they are (D, C): nn.Linear and insightface, pytorch-metric-learning,
+#: wespeaker, classifiers of torchvision's kind, ours.
+KNOWN = {
+    "weight": False,
+    "W": True,
+    "projection.weight": False,
+    "fc.weight": False,
+    "prototypes": False,
+}
+
+
+class Found(NamedTuple):
+    """Class weights (C, D) or (C, K, D), and the bias beside them."""
+
+    prototypes: Tensor
+    bias: Tensor | None
+
+
+def prototypes_in(
+    source: nn.Module | Mapping[str, Tensor] | Tensor,
+    shape: tuple[int, ...],
+    *,
+    key: str | None,
+    transposed: bool,
+) -> Found:
+    """The class weights of a source, in the shape that a head wants; raise if there are none or several."""
+    if isinstance(source, Tensor):
+        return Found(_shaped(source, shape, transposed, "the tensor"), None)
+    state = dict(source.state_dict() if isinstance(source, nn.Module) else source)
+    state = _inner(state)
+    if key is None:
+        key = _only_known(state, shape)
+    elif key not in state:
+        raise ValueError(f"`key` must be one of {_names(state)}, got {key!r}.")
+    transposed = transposed or key.rpartition(".")[2] == "W"
+    bias = state.get(key.removesuffix("weight") + "bias") if key.endswith("weight") else None
+    return Found(_shaped(state[key], shape, transposed, f"{key!r}"), bias)
+
+
+def _inner(state: dict) -> dict:
+    """The tensors of a checkpoint that keeps them under "state_dict" or "model"."""
+    for name in ("state_dict", "model"):
+        if isinstance(state.get(name), Mapping):
+            return dict(state[name])
+    return state
+
+
+def _only_known(state: dict, shape: tuple[int, ...]) -> str:
+    def fits(name: str) -> bool:
+        known = [n for n in KNOWN if name == n or name.endswith("." + n)]
+        return (
+            bool(known)
+            and isinstance(state[name], Tensor)
+            and state[name].numel() == torch.Size(shape).numel()
+        )
+
+    fitting = [name for name in state if fits(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    found = "none of them fits" if not fitting else f"several fit: {', '.join(fitting)}"
+    raise ValueError(
+        f"`source` must hold class weights of shape {shape} under a known name, but {found}. "
+        f"Pass `key=`, one of {_names(state)}."
+    )
+
+
+def _names(state: dict) -> str:
+    names = [name for name, value in state.items() if isinstance(value, Tensor)]
+    shown = ", ".join(names[:8])
+    return shown + (f", ... ({len(names)} in all)" if len(names) > 8 else "") if names else "(no tensors)"
+
+
+def _shaped(weights: Tensor, shape: tuple[int, ...], transposed: bool, what: str) -> Tensor:
+    """(C, D) or (C, K, D); sub-centres of one class lie next to one another, as libraries keep them."""
+    rows = weights.mT if transposed and weights.ndim == 2 else weights
+    if tuple(rows.shape) == shape:
+        return rows
+    if len(shape) == 3 and tuple(rows.shape) == (shape[0] * shape[1], shape[2]):
+        return rows.reshape(shape)
+    hint = " Pass transposed=True." if tuple(rows.mT.shape) == shape else ""
+    raise ValueError(
+        f"`source` must hold weights of shape {shape}, got {tuple(weights.shape)} in {what}.{hint}"
+    )
