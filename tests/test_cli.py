@@ -144,6 +144,10 @@ def test_an_unknown_strategy_is_told_its_neighbour(capsys):
         (["--classes", "10", "--dim", "8", "--loss", "3"], "ln 10"),
         (["--classes", "10", "--dim", "8", "--loss", ".1", "--probability", ".9"], "one of them"),
         (["--classes", "10", "--dim", "8", "--margin", "1.2"], "Lower the margin"),
+        (["--classes", "10", "--dim", "8", "--margin", "nan"], "`margin` must be a number"),
+        (["--classes", "10", "--dim", "8", "--gap", "0"], "`gap` must be > 0"),
+        (["--classes", "10", "--dim", "8", "--gap", ".1", "--loss", ".1"], "--loss and --gap"),
+        (["--dim", "8"], "--classes or --counts is needed"),
         (["--classes", "10"], "--dim"),
     ],
 )
@@ -172,6 +176,76 @@ def test_scale_json_holds_what_the_text_says(capsys):
     assert advice["window"]["high"] == 32.0
     floors = {row["rule"]: row["floor"] for row in advice["rules"]}
     assert floors["this goal"] == pytest.approx(-np.log(0.9))
+
+
+def test_scale_for_a_gap_and_with_a_margin(capsys):
+    assert main(["scale", "--classes", "100", "--dim", "64", "--gap", ".1", "--json"]) == 0
+    advice = json.loads(capsys.readouterr().out)
+    assert advice["scale"] == pytest.approx(np.log(100) / 0.1)
+    assert advice["goal"]["gap"] == 0.1
+    assert advice["rules"][0]["source"] == "ln(n)/gap"
+    given = ["--classes", "100", "--dim", "64", "--loss", ".02", "--margin", ".35", "--json"]
+    assert main(["scale", *given]) == 0
+    advice = json.loads(capsys.readouterr().out)
+    assert advice["scale"] == pytest.approx(np.log(99 / np.expm1(0.02)) / (100 / 99 - 0.35))
+    assert advice["rules"][0]["floor"] == pytest.approx(0.02)
+    assert advice["goal"] == pytest.approx(
+        {"loss": 0.02, "probability": np.exp(-0.02), "gap": np.log(100) / advice["scale"]}
+    )
+
+
+@pytest.mark.parametrize("name", ["counts.txt", "counts.npy"])
+def test_scale_with_counts_of_rows(capsys, tmp_path, name):
+    counts, path = [900, 50, 50], tmp_path / name
+    if name.endswith("npy"):
+        np.save(path, np.array(counts))
+    else:
+        path.write_text("# rows of each class\n900\n50\n\n50  # the last\n")
+    assert main(["scale", "--counts", str(path), "--dim", "8", "--probability", ".75", "--json"]) == 0
+    advice = json.loads(capsys.readouterr().out)
+    assert advice["classes"] == 3
+    assert advice["rows"]["scale"] < advice["scale"]
+    assert advice["rows"]["floor"] < -np.log(0.75)
+    assert advice["bracket"]["lower"] == advice["rows"]["floor"]
+    assert main(["scale", "--counts", str(path), "--classes", "3", "--dim", "8"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "With these counts the mean over rows can reach the goal from scale" in out
+    assert "With these class frequencies the mean over rows stays above" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("900\nmany\n", "line 2 of"),
+        ("900\n", "holds 1 classes, at least 2"),
+        ("900\n-5\n", "class 1 of"),
+        ("0\n0\n", "holds zeros alone"),
+        ("1\nnan\n", "class 1 of"),
+        (b"\xff\xfe\x00", "is no text"),
+        (None, "cannot read"),
+    ],
+)
+def test_scale_refuses_counts_that_are_none(capsys, tmp_path, text, said):
+    path = tmp_path / "counts.txt"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    line = refused(capsys, "scale", "--counts", str(path), "--dim", "8")
+    assert said in line
+    assert "counts.txt" in line
+
+
+@pytest.mark.parametrize(("array", "said"), [(np.zeros((2, 2)), "(2, 2)"), (np.array(["a", "b"]), "U1")])
+def test_scale_refuses_arrays_that_are_no_counts(capsys, tmp_path, array, said):
+    np.save(tmp_path / "counts.npy", array)
+    assert said in refused(capsys, "scale", "--counts", str(tmp_path / "counts.npy"), "--dim", "8")
+    (tmp_path / "counts.npy").write_text("900 50 50")
+    assert "no .npy file" in refused(capsys, "scale", "--counts", str(tmp_path / "counts.npy"), "--dim", "8")
+
+
+def test_scale_refuses_counts_of_other_classes(capsys, tmp_path):
+    (tmp_path / "counts.txt").write_text("1\n2\n3\n")
+    given = ["--counts", str(tmp_path / "counts.txt"), "--classes", "4", "--dim", "8"]
+    assert "--classes says 4, --counts holds 3" in refused(capsys, "scale", *given)
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])

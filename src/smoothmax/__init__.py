@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smoothmax import diagnose, families, functional, migrate, nn, ops, scale
-    from smoothmax.diagnose import Measures, Thresholds, Verdict, measure, row_measures, verdict
+    from smoothmax.diagnose import Cuts, Measures, Thresholds, Verdict, measure, row_measures, verdict
     from smoothmax.families import (
         Accumulator,
         Boltzmann,
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     )
     from smoothmax.scale import (
         AdaCos,
+        Calibration,
+        CalibrationError,
         HoldStatistic,
         LearnedScale,
         Schedule,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
         adacos_fixed_point,
         adacos_fixed_scale,
         best_probability,
+        calibrate,
+        calibration_error,
         cosface_scale,
         explain_scale,
         frozen_scale,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
         loss_floor,
         loss_floor_bracket,
         parameter_groups,
+        reached,
         recommended_scale,
         scale_for,
         scale_window,
@@ -73,7 +78,10 @@ __all__ = [
     "Accumulator",
     "AdaCos",
     "Boltzmann",
+    "Calibration",
+    "CalibrationError",
     "Continuation",
+    "Cuts",
     "DoubleExp",
     "Family",
     "HoldStatistic",
@@ -96,6 +104,8 @@ __all__ = [
     "adacos_fixed_point",
     "adacos_fixed_scale",
     "best_probability",
+    "calibrate",
+    "calibration_error",
     "cosface_scale",
     "diagnose",
     "explain_scale",
@@ -112,6 +122,7 @@ __all__ = [
     "nn",
     "ops",
     "parameter_groups",
+    "reached",
     "recommended_scale",
     "row_measures",
     "scale",

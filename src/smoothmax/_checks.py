@@ -54,6 +54,13 @@ def check_finite(name: str, value: float | Tensor, way_out: str) -> None:
         raise ValueError(f"`{name}` must be finite, got {value!r}. {way_out}")
 
 
+def check_within(name: str, value: float, low: float, high: float, way_out: str) -> None:
+    """Raise unless low <= value <= high."""
+    check_number(name, value)
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got {value!r}. {way_out}")
+
+
 def check_between(name: str, value: float, low: float, high: float, way_out: str) -> None:
     """Raise unless low < value < high."""
     check_number(name, value)

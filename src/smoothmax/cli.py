@@ -100,7 +100,12 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
 def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     about = "number of classes, dimension and goal in; recommended scale and window out, with the reasons"
     add = _command(commands, "scale", about, "smoothmax.scale.command")
-    add("--classes", type=_count, required=True, metavar="N", help="number of classes")
+    add("--classes", type=_count, metavar="N", help="number of classes")
+    add(
+        "--counts",
+        metavar="FILE",
+        help="rows of each class, instead of --classes: a .npy file, or text with one number a line",
+    )
     add("--dim", type=_count, required=True, metavar="D", help="number of features")
     add(
         "--probability",
@@ -109,6 +114,12 @@ def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
         help="goal: the probability of a perfectly separated target (default: 0.99)",
     )
     add("--loss", type=float, metavar="L", help="goal: its loss in nats, instead of a probability")
+    add(
+        "--gap",
+        type=float,
+        metavar="G",
+        help="goal: the largest log-sum-exp minus maximum of a row, in score units",
+    )
     add("--margin", type=float, default=0.0, metavar="M", help="additive margin in cosine units (default: 0)")
     add("--json", action="store_true", help="print one JSON object")
 

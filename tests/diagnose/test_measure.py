@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from smoothmax import loss_floor, measure, row_measures
+from smoothmax import Cuts, loss_floor, measure, row_measures
 from smoothmax.diagnose import _measure, class_balanced_mean
 from smoothmax.functional import softmax_cross_entropy
 
@@ -49,6 +49,49 @@ def test_shares_count_the_rows_that_their_names_say():
     assert got.silent == share(rows["wrong_mass"][right] < 1e-3)
     assert got.dead == share(rows["wrong_mass"][right] < 2.0**-24)
     assert got.one_competitor == share(rows["competitor_perplexity"][~right] < 1.5)
+    assert got.wrong_rows == int((~right).sum())
+
+
+def test_cuts_move_the_shares():
+    x, y = scores()
+    rows, right = row_measures(x, y, kind="logits"), (y == x.argmax(1))
+    cuts = Cuts(contrast=0.3, silent=0.2, competitors=3.0)
+    got = measure(x, y, kind="logits", cuts=cuts)
+    assert got.cuts == cuts
+    assert got.low_contrast == (rows["contrast"] < 0.3).double().mean().item()
+    assert got.silent == (rows["wrong_mass"][right] < 0.2).double().mean().item()
+    assert got.top_heavy == (1 - rows["p_max"] < 0.2).double().mean().item()
+    assert got.one_competitor == (rows["competitor_perplexity"][~right] < 3).double().mean().item()
+
+
+def test_the_margin_is_kept_and_enters_the_losses():
+    x, y = scores()
+    got = measure(x, y, kind="logits", margin=0.5)
+    assert got.margin == 0.5
+    losses = softmax_cross_entropy(x, y, margin=0.5)
+    assert got["loss"].mean == pytest.approx(losses.item(), rel=1e-12)
+    assert got.correct == measure(x, y, kind="logits").correct
+
+
+def test_printing_shows_a_table_and_the_shares():
+    x, y = scores()
+    got = measure(x, y, kind="logits", scale=0.7, margin=0.1)
+    lines = str(got).splitlines()
+    assert lines[0] == "200 rows of 12 classes, logits at scale 0.7, margin 0.1"
+    for name in set(got.summaries) - {"correct"}:
+        (line,) = [text for text in lines if text.startswith(name.replace("_", " ") + " ")]
+        assert [float(cell) for cell in line[21:].split()] == pytest.approx(
+            [got[name].mean, *got[name].quantiles], rel=1e-3
+        )
+    assert f"{got.correct:.1%} are correct" in str(got)
+    assert f"The class-balanced loss is {got.balanced_loss:.4g} nats." in lines
+    assert max(map(len, lines)) <= 110
+    assert len(repr(got)) < 120
+    assert "200 rows x 12 classes" in repr(got)
+    assert "top" not in str(got)
+    assert "1 - p_max" in str(measure(x, kind="logits"))
+    x[3] = math.nan
+    assert "Note: 1 of 200 rows hold nan." in str(measure(x, kind="logits"))
 
 
 def test_silent_and_dead_rows_are_told_from_one_another():
@@ -131,6 +174,15 @@ def test_integer_labels_of_any_width_are_taken():
 def test_the_kind_is_required():
     with pytest.raises(TypeError, match="kind"):
         measure(torch.zeros(2, 3))
+
+
+@pytest.mark.plain
+def test_rows_of_later_chunks_are_named_by_their_index(monkeypatch):
+    monkeypatch.setattr(_measure, "CHUNK_SCORES", 6)
+    x = torch.zeros(10, 3)
+    x[7, 2] = 1.5
+    with pytest.raises(ValueError, match=r"got 1.5 in row 7"):
+        measure(x, kind="cosines")
 
 
 @pytest.mark.plain

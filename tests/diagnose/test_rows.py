@@ -187,7 +187,9 @@ def test_probabilities_are_measured_through_their_logarithm():
     by_probabilities = row_measures(torch.softmax(z, -1), y, kind="probabilities")
     for name in by_logits.keys() - {"target_score", "best_other_score"}:
         torch.testing.assert_close(by_probabilities[name], by_logits[name], rtol=1e-12, atol=1e-13)
-    assert torch.equal(by_logits["gap"], row_measures(z, kind="cosines")["gap"])
+    cosine = torch.tanh(z)
+    as_logits = row_measures(cosine, kind="logits")["gap"]
+    assert torch.equal(row_measures(cosine, kind="cosines")["gap"], as_logits)
 
 
 def test_the_kind_is_required_and_never_guessed():
@@ -238,6 +240,46 @@ def test_low_precision_is_measured_in_float32(dtype):
         torch.testing.assert_close(values.double(), exact[name], rtol=1e-5, atol=1e-6)
 
 
+@given(rows, sharpness, st.integers(0, 9), st.floats(-1, 1))
+def test_a_margin_enters_what_the_loss_sees_and_nothing_else(values, k, y, margin):
+    y %= len(values)
+    z, target = torch.tensor([values], dtype=F64), torch.tensor([y])
+    plain = row_measures(z, target, kind="logits", scale=k)
+    got = row_measures(z, target, kind="logits", scale=k, margin=margin)
+    loss = softmax_cross_entropy(z, target, scale=k, margin=margin).item()
+    assert got["loss"].item() == pytest.approx(loss, rel=1e-12, abs=1e-290)
+    assert got["wrong_mass"].item() == pytest.approx(-math.expm1(-loss), rel=1e-9, abs=1e-290)
+    assert torch.equal(got["gradient_mass"], 2 * k * got["wrong_mass"])
+    for name in plain.keys() - {"loss", "wrong_mass", "gradient_mass"}:
+        assert torch.equal(got[name], plain[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_what_rounding_makes_of_cosines_and_probabilities_is_taken(dtype):
+    x = torch.nn.functional.normalize(torch.randn(50, 64, dtype=dtype), dim=-1)
+    row_measures(x @ x.T, kind="cosines")
+    row_measures(torch.softmax(torch.randn(20, 1000).to(dtype), -1), kind="probabilities")
+    row_measures(torch.tensor([[0.5, -math.inf, 1.0]], dtype=dtype), kind="cosines")
+    row_measures(torch.tensor([[math.nan, 0.5], [1.0, 0.0]], dtype=dtype), kind="probabilities")
+
+
+@pytest.mark.plain
+def test_scores_that_are_not_of_their_kind_are_refused_by_row():
+    good = torch.full((4, 3), 1 / 3)
+    beyond, loose, negative = good.clone(), good.clone(), good.clone()
+    beyond[2, 1], loose[3, 0], negative[1] = -1.02, 0.3, torch.tensor([1.2, -0.3, 0.1])
+    for scores, kind, message in [
+        (beyond, "cosines", r"'cosines' must lie in \[-1, 1\], got -1.02 in row 2. Divide by the scale"),
+        (torch.full((2, 3), 16.0), "cosines", r"got 16 in row 0"),
+        (loose, "probabilities", r"must sum to 1 in each row, got 0.966667 in row 3. Divide them by"),
+        (negative, "probabilities", r"'probabilities' must be >= 0, got -0.3 in row 1. If they are logits"),
+        (100 * good, "probabilities", r"must sum to 1 in each row, got 100 in row 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            row_measures(scores, kind=kind)
+        row_measures(scores, kind="logits")
+
+
 @pytest.mark.plain
 def test_errors_name_the_argument_the_rule_the_value_and_the_way_out():
     x = torch.zeros(2, 3)
@@ -251,6 +293,16 @@ def test_errors_name_the_argument_the_rule_the_value_and_the_way_out():
             lambda: row_measures(x, kind="logits", scale=0.0),
             ValueError,
             r"`scale` must be > 0 and finite, got 0.0",
+        ),
+        (
+            lambda: row_measures(x, kind="logits", margin=math.inf),
+            ValueError,
+            r"`margin` must be finite, got inf",
+        ),
+        (
+            lambda: row_measures(x, torch.zeros(2), kind="logits"),
+            TypeError,
+            r"`target` must be class indices, got torch.float32. Convert them",
         ),
         (lambda: row_measures(x[:, :1], kind="logits"), ValueError, r"\(rows, classes >= 2\), got \(2, 1\)"),
         (lambda: row_measures(x[0], kind="logits"), ValueError, r"got \(3,\)"),

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoothmax import Thresholds, frozen_scale, measure, recommended_scale, verdict
+from smoothmax import (
+    Thresholds,
+    best_probability,
+    frozen_scale,
+    measure,
+    recommended_scale,
+    scale_window,
+    verdict,
+)
 
 F64 = torch.float64
 
@@ -21,6 +29,7 @@ def two_level(n: int, lead: float, rows: int = 1) -> torch.Tensor:
 
 
 def fired(scores, target=None, *, kind="logits", scale=1.0, dim=None, **options) -> set[str]:
+    """Names of the rules; `margin` goes to the verdict."""
     said = verdict(measure(scores, target, kind=kind, scale=scale), dim=dim, **options)
     return {finding.rule for finding in said.findings}
 
@@ -64,28 +73,39 @@ def test_f4_fires_where_the_median_gap_is_most_of_its_largest():
 
 
 def test_s1_fires_where_most_correct_rows_are_silent():
-    target = torch.zeros(4, dtype=torch.int64)
-    loud, silent = two_level(3, 5.0, 4), two_level(3, 9.0, 4)
+    target = torch.zeros(40, dtype=torch.int64)
+    loud, silent = two_level(3, 5.0, 40), two_level(3, 9.0, 40)
     assert fired(silent, target) == {"S1"}
     assert fired(loud, target) == set()
-    half = torch.cat([loud[:2], silent[:2]])
+    half = torch.cat([loud[:20], silent[:20]])
     assert fired(half, target) == set()  # not more than half
     assert fired(silent, 1 + target) == {"S2"}  # wrong rows are never silent
     assert fired(silent) == set()  # nor can it be known without targets
 
 
 def test_s2_fires_where_wrong_rows_push_against_one_competitor():
-    target = torch.full((4,), 2)
-    one, many = torch.zeros(4, 9, dtype=F64), torch.zeros(4, 9, dtype=F64)
+    target = torch.full((40,), 2)
+    one, many = torch.zeros(40, 9, dtype=F64), torch.zeros(40, 9, dtype=F64)
     one[:, 0] = 8.0
     many[:, 3:] = 3.0
     many[:, 0] = 3.5
     assert "S2" in fired(one, target)
     assert "S2" not in fired(many, target)
-    rare = torch.cat([two_level(9, 5.0, 400), one])  # less than 1 % wrong
-    labels = torch.cat([torch.zeros(400, dtype=torch.int64), target])
+    rare = torch.cat([two_level(9, 5.0, 4000), one])  # less than 1 % wrong
+    labels = torch.cat([torch.zeros(4000, dtype=torch.int64), target])
     assert "S2" not in fired(rare, labels)
-    assert "S2" in fired(rare[10:], labels[10:])
+    assert "S2" in fired(rare[100:], labels[100:])
+    assert "S2" in fired(rare, labels, thresholds=Thresholds(wrong_share=0.005))
+
+
+def test_s2_needs_enough_wrong_rows_and_more_than_two_classes():
+    target = torch.full((20,), 2)
+    one = torch.zeros(20, 9, dtype=F64)
+    one[:, 0] = 8.0
+    assert "S2" in fired(one, target)
+    assert "S2" not in fired(one[:19], target[:19])
+    assert "S2" in fired(one[:5], target[:5], thresholds=Thresholds(wrong_rows=5))
+    assert fired(one[:, :2], target - 1) == set()  # of two classes there is but one competitor
 
 
 def test_s3_fires_above_the_frozen_scale_of_cosines_with_known_dimension():
@@ -96,6 +116,97 @@ def test_s3_fires_above_the_frozen_scale_of_cosines_with_known_dimension():
     assert "S3" not in fired(scores, kind="cosines", scale=0.99 * limit, dim=16)
     assert "S3" not in fired(scores, kind="cosines", scale=1.01 * limit)
     assert "S3" not in fired(scores, kind="logits", scale=1.01 * limit, dim=16)
+
+
+def test_w_tells_of_a_scale_above_the_window_and_decides_nothing():
+    """D = 64, n = 10: the window for p = 0.9 is 3.96 to 11.3."""
+    scores = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9
+    assert fired(scores, kind="cosines", scale=11.2, dim=64) == set()
+    said = verdict(measure(scores, kind="cosines", scale=11.4), dim=64)
+    assert (said.level, said.rule, said.remedy, said.value) == ("fine", "", "Nothing to change.", 11.4)
+    (finding,) = said.findings
+    assert (finding.rule, finding.level, finding.number) == ("W", "fine", 11.4)
+    assert finding.limit == scale_window(10, 64).high
+    assert "window, 3.96 to 11.3" in str(said)
+    assert "may start 1 nats over ln n" in str(said)
+    calm = Thresholds(excess=2.0)
+    assert fired(scores, kind="cosines", scale=11.4, dim=64, thresholds=calm) == set()
+    assert fired(scores, kind="cosines", scale=11.4) == set()
+    assert fired(scores, scale=11.4, dim=64) == set()
+
+
+def test_w_comes_after_what_decides_and_s3_says_it_already():
+    scores, target = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9, torch.arange(10)
+    said = verdict(measure(scores, target, kind="cosines", scale=16.0), dim=64)
+    assert [f.rule for f in said.findings] == ["S1", "W"]
+    assert (said.level, said.rule) == ("too sharp", "S1")
+    frozen = verdict(measure(scores, kind="cosines", scale=20.0), dim=64)
+    assert [f.rule for f in frozen.findings] == ["S3"]
+    flat = verdict(measure(0.1 * scores, kind="cosines", scale=7.0), dim=8)
+    assert "which is empty" not in str(flat)
+    assert [f.rule for f in verdict(measure(scores, kind="cosines", scale=5.0), dim=6).findings] == ["W"]
+    assert "which is empty" in str(verdict(measure(scores, kind="cosines", scale=5.0), dim=6))
+
+
+def test_the_margin_moves_f1_and_the_remedy():
+    """At n = 10 and s = 5, p is 0.966 without a margin and 0.83 with 0.35."""
+    scores = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9
+    assert fired(scores, kind="cosines", scale=5.0) == set()
+    with_margin = measure(scores, kind="cosines", scale=5.0, margin=0.35)
+    said = verdict(with_margin)
+    assert (said.level, said.rule) == ("too flat", "F1")
+    assert said.findings[0].number == best_probability(10, 5.0, margin=0.35)
+    assert "sharpness 5 and margin 0.35" in said.findings[0].reason
+    assert said.value == pytest.approx(recommended_scale(10, margin=0.35), rel=1e-12)
+    assert f"Set the scale to {said.value:.3g}" in said.remedy
+    after = measure(scores, kind="cosines", scale=said.value, margin=0.35)
+    assert verdict(after).level == "fine"
+    plain = measure(scores, kind="cosines", scale=5.0)
+    assert verdict(plain, margin=0.35) == said
+    assert verdict(with_margin, margin=0.0).level == "fine"
+
+
+def test_a_margin_in_score_units_moves_f1_of_logits_too():
+    limit = math.log(9 * 9)
+    assert "F1" not in fired(two_level(10, 1.01 * limit))
+    assert "F1" in fired(two_level(10, 1.01 * limit), margin=0.5)
+    said = verdict(measure(two_level(10, 3.0), kind="logits", margin=0.5))
+    row = measure(two_level(10, 3.0), torch.tensor([0]), kind="logits", scale=said.value, margin=0.5)
+    assert row["wrong_mass"].mean == pytest.approx(0.01, rel=1e-9)
+
+
+def test_a_margin_that_no_scale_overcomes_is_to_be_lowered():
+    scores = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9
+    said = verdict(measure(scores, kind="cosines", scale=30.0, margin=1.2), dim=64)
+    assert (said.rule, said.factor, said.value) == ("F1", 1.0, 30.0)
+    assert said.remedy == "Lower the margin below 1.11: with 1.2 no scale takes p above 1/10."
+
+
+def test_s1_sees_what_the_margin_leaves_to_teach():
+    """At s = 10 separated rows of ten classes are silent, with a margin of 0.35 they are not."""
+    scores, target = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9, torch.arange(10)
+    assert verdict(measure(scores, target, kind="cosines", scale=10.0)).rule == "S1"
+    assert verdict(measure(scores, target, kind="cosines", scale=10.0, margin=0.35)).level == "fine"
+
+
+def test_a_remedy_of_less_than_a_tenth_is_silent():
+    """0.91 and 1.09 of the recommended scale are as good; 0.85 is not, where a rule fires."""
+    goal, near_ties = recommended_scale(8), torch.rand(50, 8, dtype=F64) * 0.01
+    for share, factor in [(1.05, 1.0), (0.95, 1.0), (0.85, 1 / 0.85)]:
+        said = verdict(measure(near_ties, kind="cosines", scale=share * goal))
+        assert said.level == "too flat"
+        assert said.factor == pytest.approx(factor, rel=1e-12)
+        assert ("Set the scale" in said.remedy) == (factor != 1)
+        assert said.value == pytest.approx(share * goal * factor)
+    said = verdict(measure(near_ties, kind="cosines", scale=0.95 * goal), thresholds=Thresholds(change=0.01))
+    assert said.value == pytest.approx(goal)
+    spread = torch.full((6, 8), -1.0, dtype=F64)
+    spread[:, 0] = 1.0
+    target = torch.zeros(6, dtype=torch.int64)
+    for share, silent in [(1.05, True), (1.2, False)]:
+        said = verdict(measure(spread, target, kind="cosines", scale=share * goal))
+        assert said.rule == "S1"
+        assert ("not to blame" in said.remedy) == silent
 
 
 def test_fine_scores_have_no_finding_and_nothing_to_change():
@@ -114,9 +225,9 @@ def test_flat_rules_come_before_sharp_ones_and_the_first_decides():
 
 def test_where_flat_and_sharp_rules_both_fire_the_scores_are_too_flat():
     """Near ties between target and winner: half the loss is smoothing, and there is one competitor."""
-    scores = torch.full((6, 9), -9.0, dtype=F64)
+    scores = torch.full((60, 9), -9.0, dtype=F64)
     scores[:, 0], scores[:, 1] = 0.1, 0.0
-    target = torch.ones(6, dtype=torch.int64)
+    target = torch.ones(60, dtype=torch.int64)
     measures = measure(scores, target, kind="logits")
     assert measures.one_competitor == 1.0
     said = verdict(measures)
@@ -231,5 +342,7 @@ def test_nan_rows_and_impossible_probabilities_are_refused():
         ValueError, match=r"`measures` must not hold nan, but 1 of 3 rows hold nan. Find the rows"
     ):
         verdict(measure(broken, kind="logits"))
+    with pytest.raises(ValueError, match=r"`margin` must be finite, got inf"):
+        verdict(measure(torch.zeros(3, 4), kind="logits"), margin=math.inf)
     with pytest.raises(ValueError, match=r"`probability` must lie between 0.25 and 1, got 0.2"):
         verdict(measure(torch.zeros(3, 4), kind="logits"), probability=0.2)

@@ -1,7 +1,8 @@
-"""Closed forms between scale, probability and loss: exact values, round trips, and that the floor is one."""
+"""Closed forms between scale, probability, loss and gap: exact values, round trips, the floor, messages."""
 
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given
@@ -13,8 +14,11 @@ from smoothmax import (
     initial_loss_bound,
     loss_floor,
     loss_floor_bracket,
+    reached,
+    row_measures,
     scale_for,
 )
+from smoothmax.families._lambert import lambert_w
 from smoothmax.functional import cosface, normface
 
 F64 = torch.float64
@@ -65,7 +69,70 @@ def test_initial_loss_bound_is_exact_and_below_the_simple_one(case):
     assert number(case["value"]["gauss"]) == pytest.approx(math.log(n) + s * s / (2 * d), rel=1e-14)
 
 
+# Independently, with 40 digits
+
+
+@pytest.mark.parametrize("n", [2, 3, 1000, 10**8])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 16.0, 64.0])
+@pytest.mark.parametrize("margin", [0.0, 0.35])
+def test_floor_scale_and_start_are_those_of_mpmath(n, scale, margin):
+    with mpmath.workdps(40):
+        s, m = mpmath.mpf(scale), mpmath.mpf(margin)
+        odds = (n - 1) * mpmath.exp(-s * (mpmath.mpf(n) / (n - 1) - m))
+        floor = mpmath.log1p(odds)
+        assert loss_floor(n, scale, margin=margin) == pytest.approx(float(floor), rel=1e-12, abs=0)
+        p = float(1 / (1 + odds))
+        assert best_probability(n, scale, margin=margin) == pytest.approx(p, rel=1e-12)
+        start = mpmath.log(mpmath.hyp0f1(mpmath.mpf(64), s * s / 4))
+        assert initial_loss_bound(n, scale, 128) == pytest.approx(float(mpmath.log(n) + start), rel=1e-12)
+        upper = mpmath.log1p((n - 1) * mpmath.exp(-s * (1 - m) + start))
+        assert loss_floor_bracket(n, scale, 128, margin=margin).upper == pytest.approx(
+            float(upper), rel=1e-12
+        )
+
+
+@pytest.mark.parametrize("n", [2, 10, 10**8])
+@pytest.mark.parametrize("loss", [1e-9, 0.05, 0.6])
+@pytest.mark.parametrize(
+    ("target", "other", "margin"), [(0.7, 0.1, 0.2), (1.0, -1.0, 0.0), (0.9, None, -0.1)]
+)
+def test_scales_for_given_cosines_are_those_of_mpmath(n, loss, target, other, margin):
+    with mpmath.workdps(40):
+        b = mpmath.mpf(-1) / (n - 1) if other is None else mpmath.mpf(other)
+        distance = mpmath.mpf(target) - mpmath.mpf(margin) - b
+        exact = mpmath.log((n - 1) / mpmath.expm1(mpmath.mpf(loss))) / distance
+        cosines = {"target_cosine": target, "other_cosine": other, "margin": margin}
+        assert scale_for(n, loss=loss, **cosines) == pytest.approx(float(exact), rel=1e-12)
+
+
 # Round trips
+
+
+@given(
+    st.integers(2, 10**8),
+    st.floats(0.5, 1, exclude_max=True),
+    st.floats(-1, 1),
+    st.floats(-1, 1),
+    st.floats(-0.2, 0.5),
+)
+def test_what_a_scale_reaches_is_what_it_was_asked_for(n, p, target, other, margin):
+    """Back through the probability, the loss and the gap."""
+    if target - margin - other < 1e-3 or p >= 1 - 1e-12:
+        return
+    cosines = {"target_cosine": target, "other_cosine": other, "margin": margin}
+    scale = scale_for(n, probability=p, **cosines)
+    got = reached(n, scale, **cosines)
+    assert got.probability == pytest.approx(p, rel=1e-9)
+    assert got.loss == pytest.approx(-math.log(p), rel=1e-9, abs=1e-15)
+    assert scale_for(n, loss=got.loss, **cosines) == pytest.approx(scale, rel=1e-9)
+    assert scale_for(n, gap=got.gap) == pytest.approx(scale, rel=1e-9)
+
+
+def test_without_cosines_what_is_reached_is_the_floor():
+    got = reached(1000, 12.0, margin=0.2)
+    assert got.loss == loss_floor(1000, 12.0, margin=0.2)
+    assert got.probability == best_probability(1000, 12.0, margin=0.2)
+    assert reached(10, 0.0) == (pytest.approx(0.1), pytest.approx(math.log(10)), math.inf)
 
 
 @pytest.mark.parametrize("n", CLASSES)
@@ -100,6 +167,20 @@ def test_the_floor_of_a_scale_asks_for_that_scale(n, scale, margin):
 def test_the_scale_for_a_gap_is_the_worst_case_of_log_sum_exp(n):
     assert scale_for(n, gap=0.2) == pytest.approx(math.log(n) / 0.2, rel=1e-15)
     assert scale_for(n, gap=0.2, margin=0.3) == scale_for(n, gap=0.2)
+
+
+def test_any_margin_has_a_floor_though_no_scale_brings_it_down():
+    """At m = n/(n-1) the best row ties with all others."""
+    assert loss_floor(10, 7.0, margin=10 / 9) == pytest.approx(math.log(10))
+    assert loss_floor(10, 50.0, margin=1.5) > loss_floor(10, 5.0, margin=1.5) > math.log(10)
+
+
+@pytest.mark.parametrize("n", [2, 10**8])
+def test_two_classes_and_a_hundred_million_are_classes(n):
+    for scale in (1e-6, 1.0, 64.0):
+        lower, upper = loss_floor_bracket(n, scale, 2)
+        assert 0 < lower < upper <= initial_loss_bound(n, scale, 2)
+    assert 0 < scale_for(n, probability=0.999, margin=0.5) < 60
 
 
 def test_edges_of_the_scale():
@@ -200,6 +281,46 @@ def test_random_directions_stay_below_the_initial_bound_in_expectation(one_threa
     assert min(on_prototypes) <= loss_floor_bracket(n, s, d).upper
 
 
+def test_no_row_of_100_000_leaves_its_bracket():
+    """Brackets of gap, entropy and deficit: no violation in 1e5 random rows."""
+    n, slack = 9, 1e-12
+    x = torch.randn(100_000, n, dtype=F64) * torch.logspace(-2, 2, 100_000, dtype=F64).unsqueeze(1)
+    got = row_measures(x, kind="logits")
+    log_n, deficit = math.log(n), lambert_w((n - 1) / math.e)
+    assert ((n - 1) * (-got["range"]).exp()).log1p().le(got["gap"] + slack).all()
+    assert got["gap"].le(((n - 1) * (-got["lead"]).exp()).log1p() + slack).all()
+    assert got["entropy"].ge(log_n - got["range"].square() / 8 - slack).all()
+    assert (got["boltzmann_deficit"] <= deficit + slack).all()
+    assert (got["inverse_simpson"] <= got["perplexity"] * (1 + slack)).all()
+
+
+def row_losses(z):
+    """Of rows whose target is on the diagonal, to the last digit also where they are tiny."""
+    lead = (z - z.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)).masked_fill(
+        torch.eye(z.shape[-1]).bool(), -math.inf
+    )
+    return torch.nn.functional.softplus(lead.logsumexp(-1), threshold=700)
+
+
+@pytest.mark.parametrize("scale", [0.5, 4.0, 20.0])
+def test_no_arrangement_of_100_000_lies_below_the_floor(scale):
+    """N = 4 in 3 and 2 dimensions, from random to nearly a simplex; margins too."""
+    n, margin = 4, 0.2
+    for d in (2, 3):
+        w = torch.randn(100_000, n, d, dtype=F64)
+        if d == 3:
+            corners = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=F64)
+            w = corners + torch.logspace(-6, 1, 100_000, dtype=F64).reshape(-1, 1, 1) * w
+        w = torch.nn.functional.normalize(w, dim=-1)
+        f = torch.nn.functional.normalize(w - 0.9 * w.mean(1, keepdim=True), dim=-1)
+        cosine = f @ w.transpose(1, 2) - margin * torch.eye(n, dtype=F64)
+        losses = row_losses(scale * cosine).mean(-1)
+        floor = loss_floor(n, scale, margin=margin)
+        assert (losses >= floor * (1 - 1e-12)).all()
+        if d == 3:
+            assert losses.min() <= floor * (1 + 1e-3)  # not idle: some nearly reach it
+
+
 # Messages
 
 
@@ -243,6 +364,42 @@ def test_random_directions_stay_below_the_initial_bound_in_expectation(one_threa
             r"`scale` must be >= 0 and finite, got -1.0. If you meant a temperature",
         ),
         (lambda: loss_floor(10, math.nan), ValueError, r"`scale` must be a number, got nan"),
+        (
+            lambda: scale_for(10, probability=0.9, target_cosine=math.nan),
+            ValueError,
+            r"`target_cosine` must be a number, got nan",
+        ),
+        (
+            lambda: scale_for(10, probability=0.9, target_cosine=1.5),
+            ValueError,
+            r"`target_cosine` must lie in \[-1, 1\], got 1.5. It is a cosine",
+        ),
+        (
+            lambda: scale_for(10, loss=0.1, other_cosine=-1.01),
+            ValueError,
+            r"`other_cosine` must lie in \[-1, 1\], got -1.01",
+        ),
+        (
+            lambda: scale_for(10, probability=0.9, target_cosine=0.3, other_cosine=0.5),
+            ValueError,
+            r"`target_cosine` must be above that of the others, 0.5, got 0.3: a row that is wrong",
+        ),
+        (
+            lambda: scale_for(10, probability=0.9, target_cosine=-0.2),
+            ValueError,
+            r"`target_cosine` must be above that of the others, -0.111",
+        ),
+        (
+            lambda: scale_for(10, probability=0.9, target_cosine=0.8, other_cosine=0.5, margin=0.4),
+            ValueError,
+            r"`margin` must be below 0.3, got 0.4",
+        ),
+        (lambda: scale_for(10, loss=0.1, margin=math.inf), ValueError, r"`margin` must be finite, got inf"),
+        (lambda: scale_for(10, loss=0.1, margin="0.1"), TypeError, r"`margin` must be a number, got '0.1'"),
+        (lambda: reached(10, -1.0), ValueError, r"`scale` must be >= 0 and finite, got -1.0"),
+        (lambda: reached(1, 1.0), ValueError, r"`num_classes` must be at least 2, got 1"),
+        (lambda: reached(10, 1.0, target_cosine=2.0), ValueError, r"`target_cosine` must lie in"),
+        (lambda: loss_floor(1, 1.0), ValueError, r"`num_classes` must be at least 2, got 1. One class has"),
         (lambda: loss_floor_bracket(10, 1.0, 1), ValueError, r"`dim` must be at least 2, got 1"),
         (lambda: initial_loss_bound(10, 1.0, 0), ValueError, r"`dim` must be at least 2, got 0"),
     ],
@@ -254,7 +411,7 @@ def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(call, error
 
 @pytest.mark.parametrize("dim", [2, 3, 8, 128, 4096])
 def test_far_out_the_expansion_continues_the_series(dim, monkeypatch):
-    from smoothmax.scale import _closed_forms as forms
+    from smoothmax.scale import _floor as forms
 
     series = forms.log_mean_exp_cosine(9e4, dim)
     monkeypatch.setattr(forms, "_SERIES_UP_TO", 1e4)

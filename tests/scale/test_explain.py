@@ -13,6 +13,8 @@ from smoothmax import (
     frozen_scale,
     initial_loss_bound,
     loss_floor,
+    loss_floor_bracket,
+    reached,
     recommended_scale,
     scale_for,
     scale_window,
@@ -78,6 +80,9 @@ def test_explanation_holds_the_numbers_of_the_named_functions():
         initial_loss_bound(1000, 16.0, 128) - math.log(1000) + 16.0 * told.margin
     )
     assert told.frozen == frozen_scale(1000, 128)
+    assert told.bracket == loss_floor_bracket(1000, 16.0, 128, margin=0.1)
+    assert told.gap == reached(1000, 16.0).gap == pytest.approx(math.log(1000) / 16)
+    assert told.row_floor is None
     assert (told.scale, told.num_classes, told.dim, told.margin) == (16.0, 1000, 128, 0.1)
 
 
@@ -92,13 +97,16 @@ def test_implied_margin_is_the_largest_that_smoothing_adds():
 
 def test_sentences_say_what_is_known_and_warn_only_when_too_sharp():
     without = explain_scale(16.0, 1000)
-    assert (without.dim, without.initial_excess, without.frozen) == (None, None, None)
+    assert (without.dim, without.initial_excess, without.frozen, without.bracket) == (None,) * 4
+    assert str(without) == "\n".join(without.sentences())
     assert len(without.sentences()) == 2
     assert f"{without.floor:.4g} nats" in without.sentences()[0]
     calm, sharp = explain_scale(16.0, 1000, 128).sentences(), explain_scale(64.0, 1000, 128).sentences()
-    assert len(calm) == 3
-    assert len(sharp) == 4
-    assert "Too sharp to start with: above 42.1" in sharp[3]
+    assert len(calm) == 4
+    assert "128 dimensions hold no simplex of 1,000 classes" in calm[1]
+    assert len(explain_scale(16.0, 1000, 999).sentences()) == 3
+    assert len(sharp) == 5
+    assert "Too sharp to start with: above 42.1" in sharp[4]
 
 
 @pytest.mark.plain

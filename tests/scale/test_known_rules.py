@@ -5,7 +5,13 @@ import math
 import pytest
 
 from _golden import assert_gradient, golden, number
-from smoothmax import adacos_fixed_scale, best_probability, cosface_scale, l2_softmax_scale, scale_for
+from smoothmax import (
+    adacos_fixed_scale,
+    best_probability,
+    cosface_scale,
+    l2_softmax_scale,
+    scale_for,
+)
 
 
 @pytest.mark.parametrize("case", golden("cosface_scale"))

@@ -1,11 +1,13 @@
 """See how smooth scores are: measures, and a verdict in words."""
 
-from smoothmax.diagnose._measure import Measures, Summary, class_balanced_mean, measure
-from smoothmax.diagnose._rows import KINDS, Kind, row_measures
+from smoothmax._scores import KINDS, Kind
+from smoothmax.diagnose._measure import Cuts, Measures, Summary, class_balanced_mean, measure
+from smoothmax.diagnose._rows import row_measures
 from smoothmax.diagnose._verdict import Finding, Thresholds, Verdict, verdict
 
 __all__ = [
     "KINDS",
+    "Cuts",
     "Finding",
     "Kind",
     "Measures",

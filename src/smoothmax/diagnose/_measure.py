@@ -1,13 +1,15 @@
 """The measures of a batch: means, quantiles and the shares that the verdict is built on."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax.diagnose._rows import Kind, row_measures
+from smoothmax._scores import Kind, as_scores, check_rows
+from smoothmax.diagnose._rows import check_knobs, measured_rows
+from smoothmax.diagnose._table import as_text
 
 #: Rows are measured in chunks of about this many scores: 32 MiB in float32, times a handful of copies.
 CHUNK_SCORES = 1 << 23
@@ -34,8 +36,23 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """Where a row counts as one of a kind, for the shares in `Measures`. Choices, not theorems.
+
+    Attributes:
+        contrast: below it more of a near miss's loss is smoothing than not, at 1/2.
+        silent: 1 - p_y below it teaches nothing any more.
+        competitors: competitor perplexity below it is one competitor.
+    """
+
+    contrast: float = 0.5
+    silent: float = 1e-3
+    competitors: float = 1.5
+
+
+@dataclass(frozen=True, repr=False)
 class Measures:
-    """How smooth a batch of scores is; `measure` fills it, `verdict` reads it.
+    """How smooth a batch of scores is; `measure` fills it, `verdict` reads it, `print` makes a table of it.
 
     Attributes:
         num_rows: rows measured.
@@ -44,14 +61,17 @@ class Measures:
         scale: k at which they were measured.
         summaries: each measure of `row_measures` over all rows.
         largest_range: the largest max - min of a row, in score units.
-        low_contrast: share of rows with contrast < 1/2.
+        low_contrast: share of rows whose contrast is below the cut, 1/2.
         gap_above_range: share of rows whose gap exceeds their range.
-        top_heavy: share of rows with 1 - p_max < 1e-3.
+        top_heavy: share of rows with 1 - p_max below the cut, 1e-3.
         correct: share of rows whose target has the largest score; None without targets.
-        silent: among correct rows, the share with 1 - p_y < 1e-3: no learning signal.
+        silent: among correct rows, the share with 1 - p_y below the cut, 1e-3: no learning signal.
         dead: among correct rows, the share with 1 - p_y < 2^-24: lost in float32.
-        one_competitor: among wrong rows, the share with a competitor perplexity < 1.5.
-        balanced_loss: mean over classes of the classes' mean losses, nats.
+        one_competitor: among wrong rows, the share whose competitor perplexity is below the cut, 1.5.
+        balanced_loss: mean over classes of the classes' mean losses, nats, margin taken off.
+        wrong_rows: how many rows are not correct; None without targets.
+        margin: m in score units, taken off the target's score in losses and 1 - p_y.
+        cuts: where a row counts as one of a kind.
         notes: what is wrong with the rows, one sentence each; empty where nothing is.
     """
 
@@ -69,10 +89,20 @@ class Measures:
     dead: float | None = None
     one_competitor: float | None = None
     balanced_loss: float | None = None
+    wrong_rows: int | None = None
+    margin: float = 0.0
+    cuts: Cuts = field(default=Cuts())
     notes: tuple[str, ...] = field(default=())
 
     def __getitem__(self, name: str) -> Summary:
         return self.summaries[name]
+
+    def __repr__(self) -> str:
+        rows = f"{self.num_rows:,} rows x {self.num_classes:,} classes"
+        return f"<Measures of {rows}, {self.kind} at scale {self.scale:g}; print() shows them>"
+
+    def __str__(self) -> str:
+        return as_text(self)
 
     def as_dict(self) -> dict:
         """Plain numbers, for JSON."""
@@ -86,6 +116,8 @@ def measure(
     *,
     kind: Kind,
     scale: float = 1.0,
+    margin: float = 0.0,
+    cuts: Cuts = Cuts(),
 ) -> Measures:
     """How smooth softmax(scale scores) is, over a batch: every measure with mean and quantiles.
 
@@ -96,9 +128,15 @@ def measure(
         target: class indices, or None.
         kind: "logits", "cosines" or "probabilities"; never guessed.
         scale: k by which the scores are multiplied before softmax.
+        margin: m in score units (cosine units for cosines) with which the head was trained; the scores are
+            those without it. It enters the losses and 1 - p_y, and what `verdict` makes of the scale.
+        cuts: where a row counts as one of a kind.
 
     Returns:
         The measures; nan rows make nan measures, and are counted in `notes`.
+
+    Raises:
+        ValueError: cosines beyond 1, or probabilities that do not sum to 1, but for what rounding does.
 
     Source:
         `docs/derivations.md`, section 4.
@@ -108,21 +146,34 @@ def measure(
         >>> round(m["gap"].mean, 4), round(m["perplexity"].mean, 4)
         (0.4402, 2.5793)
     """
+    check_rows(scores, target, kind)
+    check_knobs(scale, margin)
     if len(scores) == 0:
         raise ValueError("`scores` must have at least one row, got none. Measure a batch that has samples.")
-    step = max(1, CHUNK_SCORES // max(1, scores.shape[-1]))
+    step = max(1, CHUNK_SCORES // scores.shape[-1])
     chunks = [
-        row_measures(
-            scores[i : i + step], None if target is None else target[i : i + step], kind=kind, scale=scale
+        measured_rows(
+            as_scores(scores[i : i + step], kind, i),
+            None if target is None else target[i : i + step],
+            scale,
+            margin,
         )
         for i in range(0, len(scores), step)
     ]
     rows = {name: torch.cat([chunk[name] for chunk in chunks]).double() for name in chunks[0]}
-    return summarize(rows, target, num_classes=scores.shape[1], kind=kind, scale=scale)
+    knobs = {"scale": scale, "margin": margin, "cuts": cuts}
+    return summarize(rows, target, num_classes=scores.shape[1], kind=kind, **knobs)  # type: ignore[arg-type]
 
 
 def summarize(
-    rows: dict[str, Tensor], target: Tensor | None, *, num_classes: int, kind: Kind, scale: float
+    rows: dict[str, Tensor],
+    target: Tensor | None,
+    *,
+    num_classes: int,
+    kind: Kind,
+    scale: float,
+    margin: float = 0.0,
+    cuts: Cuts = Cuts(),
 ) -> Measures:
     """`Measures` from the measures of rows."""
     count = len(rows["gap"])
@@ -135,27 +186,28 @@ def summarize(
         scale=scale,
         summaries={name: _summary(values) for name, values in rows.items()},
         largest_range=rows["range"].max().item(),
-        low_contrast=_share(rows["contrast"] < 0.5),
+        low_contrast=_share(rows["contrast"] < cuts.contrast),
         gap_above_range=_share(rows["gap"] > rows["range"]),
-        top_heavy=_share(-torch.expm1(-scale * rows["gap"]) < 1e-3),
+        top_heavy=_share(-torch.expm1(-scale * rows["gap"]) < cuts.silent),
+        margin=margin,
+        cuts=cuts,
         notes=notes,
     )
     if target is None:
         return base
+    return replace(base, **_with_target(rows, target, cuts))  # type: ignore[arg-type]
+
+
+def _with_target(rows: dict[str, Tensor], target: Tensor, cuts: Cuts) -> dict[str, float]:
     right = rows["correct"] == 1
-    return Measures(
-        **{**base.__dict__, **_with_target(rows, target, right)},
-    )
-
-
-def _with_target(rows: dict[str, Tensor], target: Tensor, right: Tensor) -> dict[str, float]:
     wrong_mass = rows["wrong_mass"][right]
     return {
         "correct": _share(right),
-        "silent": _share(wrong_mass < 1e-3),
+        "silent": _share(wrong_mass < cuts.silent),
         "dead": _share(wrong_mass < 2.0**-24),
-        "one_competitor": _share(rows["competitor_perplexity"][~right] < 1.5),
+        "one_competitor": _share(rows["competitor_perplexity"][~right] < cuts.competitors),
         "balanced_loss": class_balanced_mean(rows["loss"], target),
+        "wrong_rows": int((~right).sum()),
     }
 
 

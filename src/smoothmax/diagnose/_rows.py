@@ -5,17 +5,14 @@ classes, y the target, q = softmax over the classes other than y.
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_floating, check_positive
+from smoothmax._checks import check_finite, check_positive
+from smoothmax._scores import Kind, as_scores, check_rows
 from smoothmax.families import LogSumExp
-
-Kind = Literal["logits", "cosines", "probabilities"]
-KINDS: tuple[Kind, ...] = ("logits", "cosines", "probabilities")
 
 
 def row_measures(
@@ -24,6 +21,7 @@ def row_measures(
     *,
     kind: Kind,
     scale: float = 1.0,
+    margin: float = 0.0,
 ) -> dict[str, Float[Tensor, " rows"]]:
     """Every measure of smoothness of every row at sharpness k = scale.
 
@@ -33,6 +31,7 @@ def row_measures(
         kind: what the scores are; never guessed. "probabilities" are measured through their logarithm.
         scale: k, by which the scores are multiplied before softmax. 1 for logits that are fed to
             softmax as they are.
+        margin: m in score units (cosine units for cosines) that the loss takes off the target's score.
 
     Returns:
         Measures by name, one number a row, in float32 or wider:
@@ -40,39 +39,31 @@ def row_measures(
         `perplexity` e^entropy, the effective competitors; `inverse_simpson` 1/sum p^2;
         `boltzmann_deficit` k (M - sum p z); `range` max - min, `lead` first - second and `magnitude`
         max - mean over the classes not masked by -inf, in score units; `contrast` lead/(gap + lead).
-        With a target also `loss` -ln p_y, `wrong_mass` 1 - p_y, `gradient_mass` 2 k (1 - p_y),
-        `competitor_perplexity` e^H(q), `target_score`, `best_other_score` and `correct` (1 where y has the
-        largest score, ties included).
+        With a target also, margin taken off, `loss` -ln p_y, `wrong_mass` 1 - p_y and `gradient_mass`
+        2 k (1 - p_y); and without the margin `competitor_perplexity` e^H(q), `target_score`,
+        `best_other_score` and `correct` (1 where y has the largest score, ties included).
+
+    Raises:
+        ValueError: cosines beyond 1, or probabilities that do not sum to 1, but for what rounding does.
 
     Source:
         `docs/derivations.md`, section 4.1.
     """
-    z = as_scores(scores, kind)
+    check_rows(scores, target, kind)
+    check_knobs(scale, margin)
+    return measured_rows(as_scores(scores, kind), target, scale, margin)
+
+
+def check_knobs(scale: float, margin: float) -> None:
+    """Raise unless the sharpness is positive and the margin finite."""
     check_positive("scale", scale, "It is 1/temperature.", allow_inf=False)
-    if z.ndim != 2 or z.shape[1] < 2:
-        raise ValueError(f"`scores` must have shape (rows, classes >= 2), got {tuple(scores.shape)}.")
-    measured = _without_target(z, scale)
-    if target is not None:
-        if target.shape != z.shape[:1]:
-            raise ValueError(
-                f"`target` must have one index per row, {len(z)}, got shape {tuple(target.shape)}."
-            )
-        outside = target[(target < 0) | (target >= z.shape[1])]
-        if len(outside):
-            raise IndexError(
-                f"`target` must hold indices from 0 to {z.shape[1] - 1}, got {outside[0].item()}. "
-                "Drop the rows that are to be ignored."
-            )
-        measured |= _with_target(z, target, scale)
-    return measured
+    check_finite("margin", margin, "It is taken off the target's score.")
 
 
-def as_scores(scores: Tensor, kind: Kind) -> Tensor:
-    """Scores of any kind as what softmax takes, in float32 or wider."""
-    check_floating("scores", scores)
-    check_choice("kind", kind, KINDS)
-    z = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-    return z.log() if kind == "probabilities" else z
+def measured_rows(z: Tensor, target: Tensor | None, k: float, margin: float) -> dict[str, Tensor]:
+    """`row_measures` of scores that are checked."""
+    measured = _without_target(z, k)
+    return measured if target is None else measured | _with_target(z, target.long(), k, margin)
 
 
 def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
@@ -98,13 +89,13 @@ def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
     }
 
 
-def _with_target(z: Tensor, target: Tensor, k: float) -> dict[str, Tensor]:
+def _with_target(z: Tensor, target: Tensor, k: float, margin: float) -> dict[str, Tensor]:
     own = z.gather(1, target.unsqueeze(1)).squeeze(1)
     others = z.scatter(1, target.unsqueeze(1), -math.inf)
     best = others.amax(-1)
     family = LogSumExp(k)
     gap, q = family.gap_of(others), family.weights(others)
-    lead = k * (gap + (best - own))  # differences first: what all scores share costs no digits
+    lead = k * (gap + (best - own) + margin)  # differences first: what all scores share costs no digits
     entropy = k * (gap + _expected_shortfall(others, q))
     wrong = torch.sigmoid(lead)
     return {

@@ -93,7 +93,7 @@ def _results(training: Training, parts: Parts, budget: Budget) -> dict:
     scores, sample_target = _scores(training, _sample(parts.train, "end"))
     scale = float(head.scale_at(scores, sample_target))
     margin = float(head.margin_at(scores, sample_target))
-    measures = measure(scores, sample_target, kind=head.kind, scale=scale)
+    measures = measure(scores, sample_target, kind=head.kind, scale=scale, margin=margin)
     said = verdict(measures, dim=budget.dim)
     return {
         "closed": correct.mean().item() if len(correct) else None,
@@ -135,7 +135,8 @@ def _smoothness(training: Training, rows: Rows) -> dict[str, float]:
     training.model.eval()
     head = training.head.eval()
     scores, target = _scores(training, rows)
-    measures = measure(scores, target, kind=head.kind, scale=float(head.scale_at(scores, target)))
+    scale, margin = float(head.scale_at(scores, target)), float(head.margin_at(scores, target))
+    measures = measure(scores, target, kind=head.kind, scale=scale, margin=margin)
     return {name: measures[name].mean for name in ("normalized_gap", "perplexity", "wrong_mass")}
 
 

@@ -1,14 +1,9 @@
-"""Choose the scale from closed forms, and hold it while training."""
+"""Choose the scale from closed forms, hold it while training, calibrate it afterwards."""
 
 from smoothmax.scale._adacos import AdaCos, adacos_fixed_point
-from smoothmax.scale._closed_forms import (
-    Bracket,
-    best_probability,
-    initial_loss_bound,
-    loss_floor,
-    loss_floor_bracket,
-    scale_for,
-)
+from smoothmax.scale._calibrate import Calibration, calibrate
+from smoothmax.scale._calibration_error import CalibrationError, calibration_error
+from smoothmax.scale._closed_forms import Bracket, Reached, reached, scale_for
 from smoothmax.scale._explain import (
     RECOMMENDED_PROBABILITY,
     ScaleExplanation,
@@ -18,6 +13,7 @@ from smoothmax.scale._explain import (
     recommended_scale,
     scale_window,
 )
+from smoothmax.scale._floor import best_probability, initial_loss_bound, loss_floor, loss_floor_bracket
 from smoothmax.scale._hold import HoldStatistic, sharpness_for_statistic
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
 from smoothmax.scale._learned import LearnedScale, parameter_groups
@@ -32,10 +28,13 @@ __all__ = [
     "STATISTICS",
     "AdaCos",
     "Bracket",
+    "Calibration",
+    "CalibrationError",
     "Fixed",
     "HoldStatistic",
     "LearnedScale",
     "Ramp",
+    "Reached",
     "Rule",
     "ScaleExplanation",
     "ScaleWindow",
@@ -46,6 +45,8 @@ __all__ = [
     "adacos_fixed_point",
     "adacos_fixed_scale",
     "best_probability",
+    "calibrate",
+    "calibration_error",
     "cosface_scale",
     "explain_scale",
     "frozen_scale",
@@ -54,6 +55,7 @@ __all__ = [
     "loss_floor",
     "loss_floor_bracket",
     "parameter_groups",
+    "reached",
     "recommended_scale",
     "scale_for",
     "scale_window",

@@ -1,11 +1,16 @@
 """What a scale allows and what it costs, in numbers and in words."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from torch import Tensor
+
 from smoothmax._checks import check_count, check_positive
-from smoothmax.scale._closed_forms import best_probability, initial_loss_bound, loss_floor, scale_for
+from smoothmax.scale._closed_forms import Bracket, scale_for
+from smoothmax.scale._floor import initial_loss_bound, loss_floor, loss_floor_bracket
 
 #: The recommended scale lets perfectly separated classes reach this probability. On real sets the
 #: accuracy is flat around it (benchmarks/scale_sweep.md).
@@ -56,6 +61,7 @@ def scale_window(
     probability: float = 0.9,
     excess: float = 1.0,
     margin: float = 0.0,
+    priors: Sequence[float] | Tensor | np.ndarray | None = None,
 ) -> ScaleWindow:
     """The window ((n-1)/n) ln((n-1) p/(1-p)) <= s <= sqrt(2 d e).
 
@@ -65,6 +71,7 @@ def scale_window(
         probability: p that perfectly separated classes must be able to reach.
         excess: e > 0 in nats: how far the expected loss of random directions may lie above ln n.
         margin: m in cosine units; it moves the lower end.
+        priors: as for `scale_for`; they lower the lower end.
 
     Returns:
         (low, high); `empty` where low > high: then raise the dimension, sharpen while training, or
@@ -80,9 +87,8 @@ def scale_window(
     """
     check_count("dim", dim, 2, "It is the number of features.")
     check_positive("excess", excess, "It is a number of nats.")
-    return ScaleWindow(
-        scale_for(num_classes, probability=probability, margin=margin), math.sqrt(2 * dim * excess)
-    )
+    low = scale_for(num_classes, probability=probability, margin=margin, priors=priors)
+    return ScaleWindow(low, math.sqrt(2 * dim * excess))
 
 
 def frozen_scale(num_classes: int, dim: int) -> float:
@@ -112,8 +118,11 @@ class ScaleExplanation:
         num_classes: n.
         dim: d, or None where it was not given.
         margin: m in cosine units.
-        floor: smallest class-balanced mean loss, nats; below 0 it cannot go, and here not below this.
+        floor: smallest class-balanced mean loss, nats.
         probability: e^-floor, the best probability.
+        row_floor: smallest mean loss over rows of the class frequencies given, nats; None without priors.
+        bracket: of the floor in d dimensions, over rows where priors were given; None without d.
+        gap: ln(n)/s, the largest LSE_s - max over n scores, in cosine units.
         implied_margin: ln(n-1)/s, the largest margin that smoothing itself adds, in cosine units.
         initial_excess: bound on the expected loss of random directions above ln n, margin included,
             nats; None without d.
@@ -126,6 +135,9 @@ class ScaleExplanation:
     margin: float
     floor: float
     probability: float
+    row_floor: float | None
+    bracket: Bracket | None
+    gap: float
     implied_margin: float
     initial_excess: float | None
     frozen: float | None
@@ -134,19 +146,40 @@ class ScaleExplanation:
         """The same in words, one sentence each."""
         said = [
             f"No training brings the class-balanced loss below {self.floor:.4g} nats "
-            f"(probability {self.probability:.4g}).",
-            f"Smoothing acts as a margin of at most {self.implied_margin:.3g} cosine units.",
+            f"(probability {self.probability:.4g})."
         ]
-        if self.initial_excess is not None and self.frozen is not None:
-            excess = f"{self.initial_excess:.3g}"
-            said.append(f"At random directions the expected loss exceeds ln n by at most {excess} nats.")
-            if self.scale > self.frozen and self.num_classes >= _MANY:
-                said.append(f"Too sharp to start with: above {self.frozen:.3g} a few classes rule every row.")
+        if self.row_floor is not None:
+            said.append(
+                f"With these class frequencies the mean over rows stays above {self.row_floor:.4g} nats."
+            )
+        if self.bracket is not None and self.dim is not None and self.dim < self.num_classes - 1:
+            said.append(
+                f"{self.dim:,} dimensions hold no simplex of {self.num_classes:,} classes; "
+                f"{self.bracket.upper:.4g} nats can be reached there."
+            )
+        said.append(f"Smoothing acts as a margin of at most {self.implied_margin:.3g} cosine units.")
+        return said + self._start()
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences())
+
+    def _start(self) -> list[str]:
+        if self.initial_excess is None or self.frozen is None:
+            return []
+        excess = f"{self.initial_excess:.3g}"
+        said = [f"At random directions the expected loss exceeds ln n by at most {excess} nats."]
+        if self.scale > self.frozen and self.num_classes >= _MANY:
+            said.append(f"Too sharp to start with: above {self.frozen:.3g} a few classes rule every row.")
         return said
 
 
 def explain_scale(
-    scale: float, num_classes: int, dim: int | None = None, *, margin: float = 0.0
+    scale: float,
+    num_classes: int,
+    dim: int | None = None,
+    *,
+    margin: float = 0.0,
+    priors: Sequence[float] | Tensor | np.ndarray | None = None,
 ) -> ScaleExplanation:
     """What this scale allows and costs, before any training.
 
@@ -155,21 +188,30 @@ def explain_scale(
         num_classes: n >= 2.
         dim: d >= 2, the number of features, or None.
         margin: m in cosine units.
+        priors: as for `loss_floor`.
 
     Returns:
-        The numbers; `sentences()` says them in words.
+        The numbers; `sentences()` says them in words, `print` shows them.
 
     Source:
-        `docs/derivations.md`, Theorems 3.1, 5.1 and 5.4.
+        `docs/derivations.md`, Theorems 3.1, 5.1, 5.2, 5.4 and 5.5.
     """
     check_positive("scale", scale, "If you meant a temperature, pass 1/temperature.", allow_inf=False)
+    floor = loss_floor(num_classes, scale, margin=margin)
+    row_floor = None if priors is None else loss_floor(num_classes, scale, margin=margin, priors=priors)
+    bracket = None if dim is None else loss_floor_bracket(num_classes, scale, dim, margin=margin)
+    if bracket is not None and row_floor is not None:
+        bracket = bracket._replace(lower=row_floor)
     return ScaleExplanation(
         scale=scale,
         num_classes=num_classes,
         dim=dim,
         margin=margin,
-        floor=loss_floor(num_classes, scale, margin=margin),
-        probability=best_probability(num_classes, scale, margin=margin),
+        floor=floor,
+        probability=math.exp(-floor),
+        row_floor=row_floor,
+        bracket=bracket,
+        gap=math.log(num_classes) / scale,
         implied_margin=math.log(num_classes - 1) / scale,
         initial_excess=None if dim is None else _initial_excess(scale, num_classes, dim, margin),
         frozen=None if dim is None else frozen_scale(num_classes, dim),

@@ -1,14 +1,15 @@
 """`smoothmax scale`: from classes, dimension and a goal to a scale and a window, with the reasons."""
 
 import json
-import math
 import sys
 from argparse import Namespace
 from typing import Any, TextIO
 
 from smoothmax._errors import BadInput
-from smoothmax.scale._closed_forms import best_probability, loss_floor, scale_for
+from smoothmax.scale._closed_forms import reached, scale_for
+from smoothmax.scale._counts import read_counts
 from smoothmax.scale._explain import RECOMMENDED_PROBABILITY, explain_scale, scale_window
+from smoothmax.scale._floor import best_probability, loss_floor
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
 
 COPIED = 64.0
@@ -17,11 +18,16 @@ WINDOW_PROBABILITY, WINDOW_EXCESS = 0.9, 1.0
 
 def run(options: Namespace) -> int:
     """Run the command; returns its exit code."""
-    if options.probability is not None and options.loss is not None:
-        raise BadInput("--probability and --loss say the same thing in other units. Give one of them.")
-    goal = {"probability": options.probability, "loss": options.loss}
+    goal = {name: getattr(options, name) for name in ("probability", "loss", "gap")}
+    goal = {name: value for name, value in goal.items() if value is not None}
+    if len(goal) > 1:
+        given = " and ".join(f"--{name}" for name in goal)
+        raise BadInput(f"{given} say the same thing in other units. Give one of them.")
+    counts = None if options.counts is None else read_counts(options.counts)
+    num_classes = _num_classes(options.classes, counts)
+    goal = goal or {"probability": RECOMMENDED_PROBABILITY}
     try:
-        advice = advise(options.classes, options.dim, margin=options.margin, **goal)
+        advice = advise(num_classes, options.dim, goal, margin=options.margin, counts=counts)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if options.json:
@@ -31,29 +37,65 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def _num_classes(given: int | None, counts: list[float] | None) -> int:
+    if counts is None:
+        if given is None:
+            raise BadInput("--classes or --counts is needed: the number of classes, or a file of their rows.")
+        return given
+    if given is not None and given != len(counts):
+        raise BadInput(f"--classes says {given:,}, --counts holds {len(counts):,}. Leave --classes out.")
+    return len(counts)
+
+
 def advise(
-    num_classes: int, dim: int, *, probability: float | None, loss: float | None, margin: float
+    num_classes: int,
+    dim: int,
+    goal: dict[str, float],
+    *,
+    margin: float,
+    counts: list[float] | None = None,
 ) -> dict[str, Any]:
-    """Everything that the command prints, as plain values."""
-    if probability is None and loss is None:
-        probability = RECOMMENDED_PROBABILITY
-    scale = scale_for(num_classes, probability=probability, loss=loss, margin=margin)
-    goal = probability if probability is not None else math.exp(-loss)  # type: ignore[operator]
-    low, high = scale_window(
+    """Everything that the command prints, as plain values.
+
+    Args:
+        num_classes: n.
+        dim: d.
+        goal: one of probability, loss and gap, as `scale_for` takes them.
+        margin: m.
+        counts: rows of each class, or None for balanced classes.
+    """
+    scale = scale_for(num_classes, margin=margin, **goal)  # type: ignore[arg-type]
+    window = scale_window(
         num_classes, dim, margin=margin, probability=WINDOW_PROBABILITY, excess=WINDOW_EXCESS
     )
-    known = _known_rules(num_classes, goal)
+    at = reached(num_classes, scale, margin=margin)
+    # Of a gap so small that p is 1 the rules get p = 0.99: they have none for certainty.
+    p = goal.get("probability", at.probability if "loss" in goal else RECOMMENDED_PROBABILITY)
+    told = explain_scale(scale, num_classes, dim, margin=margin, priors=counts)
+    reasons = [_derivation(num_classes, margin, scale, goal, p), *_window_reasons(num_classes, dim, window)]
+    rows = None
+    if counts is not None:
+        rows = {"floor": told.row_floor, "scale": _scale_of_rows(num_classes, goal, margin, counts)}
+        reasons += _reasons_of_rows(rows["scale"], scale)
+    source = "ln(n)/gap" if "gap" in goal else "NormFace, proposition 2, inverted"
+    rules = [("this goal", scale, source), *_known_rules(num_classes, p)]
     return {
         "classes": num_classes,
         "dim": dim,
         "margin": margin,
-        "goal": {"probability": goal, "loss": -math.log(goal)},
+        "goal": {**at._asdict(), **goal},
         "scale": scale,
-        "window": {"low": low, "high": high, "empty": low > high},
-        "reasons": _reasons(num_classes, dim, margin, scale, goal, (low, high)),
-        "rules": [_row("this goal", scale, num_classes, margin, "NormFace, proposition 2, inverted")]
-        + [_row(name, s, num_classes, margin, source) for name, s, source in known],
+        "window": {"low": window.low, "high": window.high, "empty": window.empty},
+        "rows": rows,
+        "bracket": None if told.bracket is None else told.bracket._asdict(),
+        "reasons": reasons + _where(num_classes, scale, *window) + told.sentences(),
+        "rules": [_row(name, s, num_classes, margin, source) for name, s, source in rules],
     }
+
+
+def _scale_of_rows(n: int, goal: dict[str, float], margin: float, counts: list[float]) -> float | None:
+    """The scale at which the mean over rows reaches the goal; None for a gap, which knows no rows."""
+    return None if "gap" in goal else scale_for(n, margin=margin, priors=counts, **goal)  # type: ignore[arg-type]
 
 
 def _known_rules(n: int, p: float) -> list[tuple[str, float | None, str]]:
@@ -88,30 +130,47 @@ def _row(name: str, scale: float | None, n: int, margin: float, source: str) -> 
     return row
 
 
-def _reasons(
-    n: int, dim: int, margin: float, scale: float, goal: float, window: tuple[float, float]
-) -> list[str]:
-    low, high = window
+def _derivation(n: int, margin: float, scale: float, goal: dict[str, float], p: float) -> str:
+    if "gap" in goal:
+        return f"Scale {scale:.4g} = ln n / gap, with n = {n:,}: log-sum-exp exceeds the maximum by no more."
     distance = n / (n - 1) - margin
-    said = [
-        f"Scale {scale:.4g} = ln((n-1) p/(1-p)) / D: with n = {n:,} and p = {goal:.4g} the numerator is "
+    return (
+        f"Scale {scale:.4g} = ln((n-1) p/(1-p)) / D: with n = {n:,} and p = {p:.4g} the numerator is "
         f"{scale * distance:.4g}; D = n/(n-1) - margin = {distance:.4g} is the cosine distance of perfectly "
-        "separated classes.",
+        "separated classes."
+    )
+
+
+def _window_reasons(n: int, dim: int, window: tuple[float, float]) -> list[str]:
+    low, high = window
+    return [
         f"Window, lower end {low:.4g}: below it no balanced classes reach p = {WINDOW_PROBABILITY:g}.",
         f"Window, upper end {high:.4g} = sqrt(2 d e): above it random directions in d = {dim:,} may cost "
         f"more than e = {WINDOW_EXCESS:g} nat over ln n at the start.",
     ]
+
+
+def _reasons_of_rows(enough: float | None, scale: float) -> list[str]:
+    if enough is None:
+        return []
+    return [
+        f"With these counts the mean over rows can reach the goal from scale {enough:.4g} on, by frequent "
+        f"classes; {scale:.4g} is what each class needs."
+    ]
+
+
+def _where(n: int, scale: float, low: float, high: float) -> list[str]:
     if low > high:
-        said.append(
+        return [
             "The window is empty: raise the dimension, sharpen while training, or accept a rougher start."
-        )
-    elif scale > high:
-        said.append(
+        ]
+    if scale > high:
+        return [
             f"{scale:.4g} lies above the window: sharpen towards it while training, or raise the dimension."
-        )
-    elif scale < low:
-        said.append(f"{scale:.4g} lies below the window: the goal is too modest to separate {n:,} classes.")
-    return said + explain_scale(scale, n, dim, margin=margin).sentences()
+        ]
+    if scale < low:
+        return [f"{scale:.4g} lies below the window: the goal is too modest to separate {n:,} classes."]
+    return []
 
 
 def _print(advice: dict[str, Any], out: TextIO) -> None:

@@ -16,8 +16,8 @@ COLUMN_TEXTS = {
     "normalized_gap": "How far the smooth maximum lies above the hard one, −ln p of the largest score, as a "
     "share of ln n, the most it can be. 1: all classes tie. 0: one has it all.",
     "perplexity": "The exponential of softmax's entropy: as if so many classes shared the probability alike.",
-    "gradient_mass": "2 s (1 − p of the target): the sum of the absolute derivatives of the loss by the "
-    "scores. Near 0 a row teaches nothing any more.",
+    "gradient_mass": "2 s (1 − p of the target), margin included: the sum of the absolute derivatives of the "
+    "loss by the scores. Near 0 a row teaches nothing any more.",
     "verdict": "What these numbers say of the smoothness, and the rule that decided. Of several seeds the "
     "verdict that most of them got is shown.",
 }
@@ -33,4 +33,6 @@ RULE_TEXTS = {
     "more.",
     "S2": "Too many of the rows that are wrong push against a single competitor, as the hard maximum does.",
     "S3": "The scale is above sqrt(2 d ln n), where a few random classes rule each row from the start.",
+    "W": "The scale is above the window's upper end, sqrt(2 d): random directions may start more than 1 nat "
+    "over ln n. Worth knowing, no fault: it decides nothing.",
 }
