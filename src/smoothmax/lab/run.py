@@ -101,7 +101,7 @@ def _results(training: Training, parts: Parts, budget: Budget) -> dict:
         "far": None if unseen is None else unseen.far,
         "rank1": None if unseen is None else unseen.rank1,
         "scale": scale,
-        "margin": head.margin,
+        "margin": margin,
         "final_loss": _balanced_loss(training, parts.train, scale),
         "floor": _floor(training, parts.num_classes, scale, margin),
         "measures": measures.as_dict(),
