@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+import torch._dynamo.testing
 
-from smoothmax.functional import arcface, combined_margin, cosface, normface, sphereface, sub_center
+from smoothmax.functional import arcface, combined_margin, cosface, magface, normface, sphereface, sub_center
 from smoothmax.functional._margins import ARC_VARIANTS, angle_of, arc, combined
 
 F64 = torch.float64
@@ -232,3 +233,26 @@ def test_bad_margins_are_refused_in_words():
         normface(x, w, y, scale=16.0, prior=torch.ones(4))
     with pytest.raises(TypeError, match=r"`target` must be class indices, got torch\.float32"):
         cosface(x, w, torch.rand(2, 5), scale=16.0, margin=0.2)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    "name", ["cosface", "arcface", "arcface m_sin_m", "sphereface", "combined", "magface"]
+)
+def test_scales_and_margins_that_change_from_batch_to_batch_stay_one_graph(name):
+    """As a schedule changes them; from its second value on torch.compile holds a number as a symbol."""
+    torch._dynamo.reset()
+    x, w, y = torch.randn(4, 8, dtype=F64), torch.randn(5, 8, dtype=F64), torch.randint(5, (4,))
+    losses = {
+        "cosface": lambda k, m: cosface(x, w, y, scale=k, margin=m),
+        "arcface": lambda k, m: arcface(x, w, y, scale=k, margin=m),
+        "arcface m_sin_m": lambda k, m: arcface(x, w, y, scale=k, margin=m, variant="m_sin_m"),
+        "sphereface": lambda k, m: sphereface(x, w, y, scale=k, margin=1 + m),
+        "combined": lambda k, m: combined_margin(x, w, y, scale=k, margins=(1.0, m, m)),
+        "magface": lambda k, m: magface(x, w, y, scale=k, margins=(m, 0.9), penalty=3.0),
+    }
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(losses[name], fullgraph=True, backend=counter)
+    for k, m in ((8.0, 0.1), (9.0, 0.2), (10.0, 0.3), (11.0, 0.4)):
+        torch.testing.assert_close(compiled(k, m), losses[name](k, m), rtol=1e-12, atol=0)
+    assert counter.frame_count <= 2  # the number itself, then a symbol

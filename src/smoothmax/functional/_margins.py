@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_number
+from smoothmax._checks import check_finite
 
 Margin = float | Tensor
 ArcVariant = Literal["monotone", "m_sin_m", "shifted", "easy", "clipped", "wrapped", "straight_through"]
@@ -49,8 +49,12 @@ def arc(cosine: Tensor, m: Margin, variant: ArcVariant) -> Tensor:
 
 def _switched(cosine: Tensor, m: Margin, past: Tensor) -> Tensor:
     """cos(theta + m) up to theta = pi - m, `past` beyond."""
-    m = torch.as_tensor(m, dtype=cosine.dtype, device=cosine.device)
-    return torch.where(cosine > -torch.cos(m), _shifted_angle(cosine, m), past)
+    return torch.where(cosine > -torch.cos(_angle(m, cosine)), _shifted_angle(cosine, m), past)
+
+
+def _angle(m: Margin, cosine: Tensor) -> Tensor:
+    """M as a tensor; not by as_tensor, which would compile each number anew."""
+    return m if isinstance(m, Tensor) else cosine.new_full((), m)
 
 
 def _shifted_angle(cosine: Tensor, m: Margin) -> Tensor:
@@ -58,13 +62,11 @@ def _shifted_angle(cosine: Tensor, m: Margin) -> Tensor:
 
 
 def _m_sin_m(cosine: Tensor, m: Margin) -> Tensor:
-    angle = torch.as_tensor(m, dtype=cosine.dtype, device=cosine.device)
-    return _switched(cosine, m, cosine - m * torch.sin(angle))
+    return _switched(cosine, m, cosine - m * torch.sin(_angle(m, cosine)))
 
 
 def _continuous(cosine: Tensor, m: Margin) -> Tensor:
-    angle = torch.as_tensor(m, dtype=cosine.dtype, device=cosine.device)
-    return _switched(cosine, m, cosine - (1 - torch.cos(angle)))
+    return _switched(cosine, m, cosine - (1 - torch.cos(_angle(m, cosine))))
 
 
 def _easy(cosine: Tensor, m: Margin) -> Tensor:
@@ -95,16 +97,13 @@ ARC_VARIANTS = tuple(_ARC)
 def margin_like(margin: Margin, input: Tensor) -> Margin:
     """A margin in the dtype of the loss, so that a float64 margin does not widen a float32 loss."""
     if not isinstance(margin, Tensor):
-        return float(margin)
+        return margin
     return margin.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
 
 
 def check_margin(name: str, margin: Margin) -> None:
     """Raise unless a margin is a finite number; a tensor passes unread."""
-    if not isinstance(margin, Tensor):
-        check_number(name, margin)
-        if math.isinf(margin):
-            raise ValueError(f"`{name}` must be finite, got {margin!r}. Usual ones lie below 1.")
+    check_finite(name, margin, "Usual ones lie below 1.")
 
 
 def check_angle(name: str, margin: Margin) -> None:
