@@ -19,7 +19,7 @@ from smoothmax import (
     scale_for,
 )
 from smoothmax.families._lambert import lambert_w
-from smoothmax.functional import cosface, normface
+from smoothmax.functional import arcface, cosface, normface
 
 F64 = torch.float64
 CLASSES = [2, 3, 10, 10_575, 10**8]
@@ -213,6 +213,27 @@ def test_a_regular_simplex_attains_the_floor(n, scale, margin):
     w = simplex(n)
     loss = cosface(w, w, torch.arange(n), scale=scale, margin=margin)
     assert loss.item() == pytest.approx(loss_floor(n, scale, margin=margin), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("angle", [0.2, 0.5, 1.0])
+def test_an_angular_margin_has_the_floor_of_an_additive_one(n, angle, one_thread):
+    """Theorem 5.1: of 1 - cos m; attained by the simplex, and L-BFGS finds nothing lower."""
+    floor = loss_floor(n, 6.0, margin=1 - math.cos(angle))
+    w = simplex(n)
+    attained = arcface(w, w, torch.arange(n), scale=6.0, margin=angle)
+    assert attained.item() == pytest.approx(floor, rel=1e-6)  # acos near 1 has half the digits
+    free = torch.randn(2, n, n, dtype=F64, requires_grad=True)
+    solver = torch.optim.LBFGS([free], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        loss = arcface(free[0], free[1], torch.arange(n), scale=6.0, margin=angle)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    assert closure().item() >= floor * (1 - 1e-12)
 
 
 @given(st.integers(2, 6), st.integers(2, 8), st.sampled_from([0.5, 5.0, 20.0]), st.integers(0, 10**6))
