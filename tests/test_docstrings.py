@@ -103,7 +103,7 @@ def test_classes_document_their_constructor_or_their_attributes(member):
 @each({name: member for name, member in CLASSES.items() if issubclass(member, nn.Module)})
 def test_modules_name_what_they_save(member):
     options = {"in_features": 3, "num_classes": 4, "scale": 2.0, "total_steps": 5}
-    options |= {"number": 2.0, "start": 2.0, "statistic": "entropy", "goal": 1.0}
+    options |= {"margin": 0.2, "number": 2.0, "start": 2.0, "statistic": "entropy", "goal": 1.0}
     module = member(**{name: options[name] for name in parameters(member) if name in options})
     for key in module.state_dict():
         assert f"`{key}`" in inspect.getdoc(member), key

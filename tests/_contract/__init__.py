@@ -2,10 +2,12 @@
 
 A new loss or head is added to a list here, and nowhere else, to be checked for derivatives, dtypes,
 compilation, `torch.func` and agreement with a naive formula. Each case names its differentiable tensors, and
-a `naive` loss written from the formula with torch's own functions.
+a `naive` loss written from the formula with torch's own functions. Modules without rows of prototypes are
+held to test_module_contract.py.
 """
 
-from _contract import classes, heads, pairs
+from _contract import classes, heads, modules, pairs
 
 CASES = [*classes.CASES, *pairs.CASES]
 HEADS = [*heads.HEADS]
+MODULES = [*modules.MODULES]

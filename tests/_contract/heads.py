@@ -5,7 +5,16 @@ import torch.nn.functional as F
 
 from _contract.case import CLASSES, FEATURES, HeadCase, naive_cosines
 from _contract.classes import naive_angles, naive_psi
-from smoothmax.nn import AdaFaceHead, CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
+from smoothmax.nn import (
+    AdaFaceHead,
+    CosineHead,
+    LinearHead,
+    MagFaceHead,
+    MarginHead,
+    ProxyHead,
+    SoftTripleHead,
+    SubCenterHead,
+)
 
 
 def _cosine_logits(head, x, target):
@@ -27,6 +36,17 @@ def naive_logits(x, head, psi, y):
 def naive_adaface(cosine, lengths):
     q = ((lengths - 20) / 100 * 0.333).clamp(-1, 1)
     return (cosine.acos() - 0.4 * q).cos() - 0.4 * (1 + q)
+
+
+def naive_over_others(head, x, y):
+    logits, own = head.scale * naive_cosines(x, head.prototypes), F.one_hot(y, CLASSES).bool()
+    return (logits.masked_fill(own, -torch.inf).logsumexp(1) - logits[own]).mean()
+
+
+def naive_center_scores(head, x, y):
+    s = torch.einsum("nd,ckd->nck", F.normalize(x, dim=-1), F.normalize(head.prototypes, dim=-1))
+    means = (torch.softmax(head.sharpness * s, -1) * s).sum(-1)
+    return head.scale * (means - head.margin * F.one_hot(y, CLASSES).to(x.dtype))
 
 
 HEADS = [
@@ -109,5 +129,23 @@ HEADS = [
             naive_logits(x, head, lambda c: naive_adaface(c, x.norm(dim=1)), y), y
         ),
         ("prototypes", "mean", "std"),
+    ),
+    HeadCase(
+        "proxies",
+        lambda: ProxyHead(FEATURES, CLASSES, scale=8.0, ignore_index=2),
+        lambda head, x, y: F.cross_entropy(8 * naive_cosines(x, head.prototypes), y, ignore_index=2),
+        ("prototypes",),
+    ),
+    HeadCase(
+        "proxies, over the others",
+        lambda: ProxyHead(FEATURES, CLASSES, scale=8.0, denominator="others"),
+        naive_over_others,
+        ("prototypes",),
+    ),
+    HeadCase(
+        "centres",
+        lambda: SoftTripleHead(FEATURES, CLASSES, centers=3, label_smoothing=0.1),
+        lambda head, x, y: F.cross_entropy(naive_center_scores(head, x, y), y, label_smoothing=0.1),
+        ("prototypes",),
     ),
 ]

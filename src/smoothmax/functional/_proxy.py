@@ -78,9 +78,14 @@ def proxy_nca(
     safe = torch.where(kept, target, 0)
     with full_precision(input):
         lse, score = lse_and_positive(input, prototypes, safe, scale, similarity)
-        lead = lse - per_anchor(scale, score) * score
-        losses = softplus(lead) if denominator == "all" else torch.where(torch.isinf(lse), 0, lead)
+        losses = proxy_nca_of_lse(lse, score, scale, denominator)
         return reduce_rows(torch.where(kept, losses, 0), kept.sum(), reduction, num_items)
+
+
+def proxy_nca_of_lse(lse: Tensor, score: Tensor, scale: float | Tensor, denominator: Denominator) -> Tensor:
+    """The loss of each row from the log-sum-exp over the other proxies and the similarity to its own."""
+    lead = lse - per_anchor(scale, score) * score
+    return softplus(lead) if denominator == "all" else torch.where(torch.isinf(lse), 0, lead)
 
 
 def proxy_anchor(
@@ -128,14 +133,27 @@ def proxy_anchor(
     check_reduction(reduction, None)
     with full_precision(input):
         s = similarities(prototypes, input, similarity=similarity)
-        k, m = per_anchor(scale, s), per_anchor(margin, s)
-        same = torch.arange(len(prototypes), device=s.device).unsqueeze(1) == target
-        kept = target != ignore_index
-        own = same & kept
-        pulls, pushes = _softened(own, -s, k, m), _softened(~same & kept, s, k, m)
-        if reduction == "mean":
-            return pulls.sum() / own.any(-1).sum().clamp(min=1) + pushes.mean()
-        return reduce_rows(torch.stack((pulls, pushes)), 1.0, reduction, None)
+        return proxy_anchor_of_similarities(s, target, scale, margin, ignore_index, reduction)
+
+
+def proxy_anchor_of_similarities(
+    s: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    margin: float | Tensor,
+    ignore_index: int,
+    reduction: Reduction,
+    offset: float | Tensor = 0.0,
+) -> Tensor:
+    """The loss of the similarities of proxies (rows) and inputs (columns), an offset in each exponent."""
+    k, m = per_anchor(scale, s), per_anchor(margin, s)
+    same = torch.arange(len(s), device=s.device).unsqueeze(1) == target
+    kept = target != ignore_index
+    own = same & kept
+    pulls, pushes = _softened(own, -s, k, m, offset), _softened(~same & kept, s, k, m, offset)
+    if reduction == "mean":
+        return pulls.sum() / own.any(-1).sum().clamp(min=1) + pushes.mean()
+    return reduce_rows(torch.stack((pulls, pushes)), 1.0, reduction, None)
 
 
 def soft_triple(
@@ -186,11 +204,8 @@ def soft_triple(
             f"`prototypes` must be (classes, centres, features), got shape {tuple(prototypes.shape)}. One "
             "centre per class is prototypes.unsqueeze(1)."
         )
-    with full_precision(input):
-        s = similarities(input, prototypes.flatten(0, 1), similarity=similarity)
-        scores = Boltzmann(per_anchor(sharpness, s)).value(s.unflatten(1, prototypes.shape[:2]), -1)
     return softmax_cross_entropy(
-        scores,
+        means_of_centers(input, prototypes, sharpness, similarity),
         target,
         scale=scale,
         margin=margin,
@@ -200,7 +215,18 @@ def soft_triple(
     )
 
 
-def _softened(mask: Tensor, s: Tensor, k: float | Tensor, m: float | Tensor) -> Tensor:
-    """Ln(1 + sum e^(k (s + m))) over the entries of a mask, 0 where it has none."""
-    lead = lse_where(mask, per_pair(k) * (s + per_pair(m)))
+def means_of_centers(
+    input: Tensor, prototypes: Tensor, sharpness: float | Tensor, similarity: Similarity
+) -> Tensor:
+    """The Boltzmann mean of the similarities to the centres of each class: rows by classes."""
+    with full_precision(input):
+        s = similarities(input, prototypes.flatten(0, 1), similarity=similarity)
+        return Boltzmann(per_anchor(sharpness, s)).value(s.unflatten(1, prototypes.shape[:2]), -1)
+
+
+def _softened(
+    mask: Tensor, s: Tensor, k: float | Tensor, m: float | Tensor, offset: float | Tensor
+) -> Tensor:
+    """Ln(1 + sum e^(k (s + m) + offset)) over the entries of a mask, 0 where it has none."""
+    lead = lse_where(mask, per_pair(k) * (s + per_pair(m)) + offset)
     return torch.where(mask.any(-1), softplus(lead), 0)

@@ -150,7 +150,7 @@ def triplet_pairs(
             counted = positives.unsqueeze(2) & negatives.unsqueeze(1)
         if mining == "active":
             counted = counted & (hinge > 0)
-        losses = _loss(torch.where(counted, hinge, 0), k, form)
+        losses = loss_of_hinge(torch.where(counted, hinge, 0), k, form)
         return reduce_counted(losses, counted, reduction, num_items)
 
 
@@ -201,11 +201,12 @@ def triplet_margin(
         if swap:
             to_negative = torch.maximum(to_negative, _row_by_row(positive, negative, similarity))
         k, m = per_anchor(scale, to_negative), per_anchor(margin, to_negative)
-        losses = _loss(to_negative - to_positive + m, k, form)
+        losses = loss_of_hinge(to_negative - to_positive + m, k, form)
         return reduce_rows(losses, float(losses.numel()), reduction, num_items)
 
 
-def _loss(hinge: Tensor, k: float | Tensor, form: Form) -> Tensor:
+def loss_of_hinge(hinge: Tensor, k: float | Tensor, form: Form) -> Tensor:
+    """The loss of each triplet: ln(1 + e^(k h)) or k h+."""
     return softplus(k * hinge) if form == "soft" else k * torch.relu(hinge)
 
 

@@ -1,8 +1,28 @@
-"""Modules that hold prototypes and a scale, and call `functional`."""
+"""Modules that hold prototypes, a scale or settings, and call `functional`."""
 
 from smoothmax.nn._adaptive import AdaFaceHead, MagFaceHead
 from smoothmax.nn._angular import MarginHead, SubCenterHead
+from smoothmax.nn._contrastive import InfoNCELoss, NTXentLoss, SupConLoss
 from smoothmax.nn._cosine import CosineHead
+from smoothmax.nn._labelled import CircleLoss, LiftedLoss, NCALoss, TripletLoss
 from smoothmax.nn._linear import LinearHead
+from smoothmax.nn._proxy import ProxyAnchorHead, ProxyHead, SoftTripleHead
 
-__all__ = ["AdaFaceHead", "CosineHead", "LinearHead", "MagFaceHead", "MarginHead", "SubCenterHead"]
+__all__ = [
+    "AdaFaceHead",
+    "CircleLoss",
+    "CosineHead",
+    "InfoNCELoss",
+    "LiftedLoss",
+    "LinearHead",
+    "MagFaceHead",
+    "MarginHead",
+    "NCALoss",
+    "NTXentLoss",
+    "ProxyAnchorHead",
+    "ProxyHead",
+    "SoftTripleHead",
+    "SubCenterHead",
+    "SupConLoss",
+    "TripletLoss",
+]

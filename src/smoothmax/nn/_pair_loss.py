@@ -1,0 +1,90 @@
+"""What modules for losses of pairs share: settings that show, and a scale that may be learned."""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smoothmax._checks import check_between, check_choice
+from smoothmax.functional._island import widen
+from smoothmax.functional._pairs import scale_of
+from smoothmax.functional._reduce import Reduction, check_reduction
+from smoothmax.functional._similarity import Similarity
+
+_SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean")
+
+
+class PairLoss(nn.Module):
+    """A loss without prototypes: `settings` are the keywords that it calls its function with.
+
+    Args:
+        settings: by keyword; they show in the representation where they are not the default.
+    """
+
+    def __init__(self, similarity: Similarity, reduction: Reduction, **settings: Any) -> None:
+        super().__init__()
+        check_choice("similarity", similarity, _SIMILARITIES)
+        check_reduction(reduction, None)
+        self.settings: dict[str, Any] = settings | {"similarity": similarity, "reduction": reduction}
+
+    def extra_repr(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        told = {name: value for name, value in self.told().items() if value != defaults.get(name)}
+        return ", ".join(
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in told.items()
+        )
+
+    def told(self) -> dict[str, Any]:
+        """What the representation shows."""
+        return self.settings
+
+
+class ContrastiveLoss(PairLoss):
+    """A loss whose scale is given as such or as a temperature, fixed or learned.
+
+    A learned scale is e^w, w the parameter `log_scale` of shape (1,), and never above `max_scale`: a w beyond
+    ln(max_scale) counts as its mirror image there. The gradient in w is the true one on both sides, s
+    dloss/ds below and -s dloss/ds beyond, so w returns, where behind a clamp it would have the gradient 0 and
+    stay.
+    Weight decay pulls it towards 1, as it does every parameter: leave it out of the decayed group.
+    """
+
+    log_scale: nn.Parameter | None
+
+    def __init__(
+        self,
+        scale: float | None,
+        temperature: float | None,
+        learned: bool,
+        max_scale: float,
+        similarity: Similarity,
+        reduction: Reduction,
+        **settings: Any,
+    ) -> None:
+        super().__init__(similarity, reduction, **settings)
+        self.start = float(scale_of(scale, temperature))
+        check_between("max_scale", max_scale, 0, math.inf, "It bounds a learned scale; CLIP has 100.")
+        if learned and self.start > max_scale:
+            raise ValueError(
+                f"`scale` must be at most max_scale={max_scale:g} to be learned, got {self.start:g}. "
+                "Raise `max_scale`."
+            )
+        self.learned, self.max_scale = learned, float(max_scale)
+        start = nn.Parameter(torch.tensor([math.log(self.start)])) if learned else None
+        self.register_parameter("log_scale", start)
+
+    @property
+    def scale(self) -> float | Tensor:
+        """The number, or the learned scale with its gradient, in float32 or float64."""
+        if self.log_scale is None:
+            return self.start
+        top = math.log(self.max_scale)
+        return (top - (top - widen(self.log_scale)).abs()).exp().squeeze(0)
+
+    def told(self) -> dict[str, Any]:
+        """The scale, whether it is learned, and the settings."""
+        learned = {"learned": True, "max_scale": self.max_scale} if self.learned else {}
+        return {"scale": self.start} | learned | self.settings

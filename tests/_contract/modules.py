@@ -1,0 +1,147 @@
+"""Modules that hold no prototypes, or compare them with a whole batch: each equals its function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from _contract.case import CLASSES, FEATURES, ROWS, TARGET
+from _contract.pairs import LABELS
+from smoothmax import functional
+from smoothmax.nn import (
+    CircleLoss,
+    InfoNCELoss,
+    LiftedLoss,
+    NCALoss,
+    NTXentLoss,
+    ProxyAnchorHead,
+    SupConLoss,
+    TripletLoss,
+)
+
+
+@dataclass(frozen=True)
+class ModuleCase:
+    """One module with one setting.
+
+    Attributes:
+        name: in the names of tests.
+        make: the module.
+        inputs: how many matrices of rows it is called with.
+        target: what it is called with after them, or nothing.
+        function: the same of the matrices and the module's parameters.
+        keys: the documented keys of its state.
+        shown: its representation.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    inputs: int
+    target: Tensor | None
+    function: Callable[..., Tensor]
+    shown: str
+    keys: tuple[str, ...] = ()
+
+    def rows(self, dtype: torch.dtype = torch.float64, rows: int = ROWS) -> list[Tensor]:
+        """Seeded rows with gradients, rounded to `dtype`."""
+        generator = torch.Generator().manual_seed(len(self.name))
+        drawn = (
+            torch.randn(rows, FEATURES, generator=generator, dtype=torch.float64) for _ in range(self.inputs)
+        )
+        return [x.to(dtype).requires_grad_() for x in drawn]
+
+    def call(self, module: nn.Module, rows: list[Tensor]) -> Tensor:
+        """The loss of rows."""
+        return module(*rows) if self.target is None else module(*rows, self.target)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MODULES = [
+    ModuleCase(
+        "info_nce",
+        lambda: InfoNCELoss(temperature=0.125, margin=0.1),
+        2,
+        None,
+        lambda q, k: functional.info_nce(q, k, scale=8.0, margin=0.1),
+        "InfoNCELoss(scale=8, margin=0.1)",
+    ),
+    ModuleCase(
+        "info_nce, learned, symmetric",
+        lambda: InfoNCELoss(scale=8.0, learned=True, symmetric=True),
+        2,
+        None,
+        lambda q, k, w: functional.info_nce(q, k, scale=w[0].exp(), symmetric=True),
+        "InfoNCELoss(scale=8, learned=True, symmetric=True)",
+        ("log_scale",),
+    ),
+    ModuleCase(
+        "nt_xent, learned",
+        lambda: NTXentLoss(temperature=0.5, learned=True, max_scale=20.0, similarity="dot"),
+        2,
+        None,
+        lambda a, b, w: functional.nt_xent(a, b, scale=w[0].exp(), similarity="dot"),
+        "NTXentLoss(scale=2, learned=True, max_scale=20, similarity=dot)",
+        ("log_scale",),
+    ),
+    ModuleCase(
+        "supcon, learned, in",
+        lambda: SupConLoss(scale=4.0, form="in", learned=True, reduction="sum"),
+        1,
+        LABELS,
+        lambda x, w: functional.supcon(x, LABELS, scale=w[0].exp(), form="in", reduction="sum"),
+        "SupConLoss(scale=4, learned=True, form=in, reduction=sum)",
+        ("log_scale",),
+    ),
+    ModuleCase(
+        "supcon",
+        lambda: SupConLoss(temperature=0.1, ignore_index=1),
+        1,
+        LABELS,
+        lambda x: functional.supcon(x, LABELS, temperature=0.1, ignore_index=1),
+        "SupConLoss(scale=10, ignore_index=1)",
+    ),
+    ModuleCase(
+        "nca",
+        lambda: NCALoss(scale=6.0, form="probability"),
+        1,
+        LABELS,
+        lambda x: functional.nca(x, LABELS, scale=6.0, form="probability"),
+        "NCALoss(scale=6, form=probability)",
+    ),
+    ModuleCase(
+        "circle",
+        lambda: CircleLoss(scale=16.0, margin=0.25, detach=False),
+        1,
+        LABELS,
+        lambda x: functional.circle(x, LABELS, scale=16.0, margin=0.25, detach=False),
+        "CircleLoss(scale=16, margin=0.25, detach=False)",
+    ),
+    ModuleCase(
+        "lifted",
+        lambda: LiftedLoss(margin=0.5, similarity="euclidean"),
+        1,
+        LABELS,
+        lambda x: functional.lifted(x, LABELS, margin=0.5, similarity="euclidean"),
+        "LiftedLoss(margin=0.5, similarity=euclidean)",
+    ),
+    ModuleCase(
+        "triplet",
+        lambda: TripletLoss(margin=0.2, scale=3.0, mining="all", swap=True),
+        1,
+        LABELS,
+        lambda x: functional.triplet(x, LABELS, margin=0.2, scale=3.0, mining="all", swap=True),
+        "TripletLoss(scale=3, margin=0.2, mining=all, swap=True)",
+    ),
+    ModuleCase(
+        "proxy_anchor",
+        lambda: ProxyAnchorHead(FEATURES, CLASSES, scale=12.0, margin=0.2, ignore_index=2),
+        1,
+        TARGET,
+        lambda x, w: functional.proxy_anchor(x, w, TARGET, scale=12.0, margin=0.2, ignore_index=2),
+        "ProxyAnchorHead(4, 5, scale=12, margin=0.2)",
+        ("prototypes",),
+    ),
+]
