@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smoothmax import diagnose, families, functional, migrate, nn, ops, scale
-    from smoothmax.diagnose import Cuts, Measures, Thresholds, Verdict, measure, row_measures, verdict
+    from smoothmax.diagnose import (
+        Cuts,
+        LintReport,
+        Measures,
+        Thresholds,
+        Verdict,
+        lint,
+        measure,
+        row_measures,
+        verdict,
+    )
     from smoothmax.families import (
         Accumulator,
         Boltzmann,
@@ -86,6 +96,7 @@ __all__ = [
     "Family",
     "HoldStatistic",
     "LearnedScale",
+    "LintReport",
     "LogSumExp",
     "Measures",
     "MellowMax",
@@ -115,6 +126,7 @@ __all__ = [
     "hvp",
     "initial_loss_bound",
     "l2_softmax_scale",
+    "lint",
     "loss_floor",
     "loss_floor_bracket",
     "measure",
