@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_gives_others(parts):
 
 
 @pytest.mark.parametrize(
-    "name", ["sharpened", "magnitude", "incay", "learned", "warm-up", "held-gap", "adacos"]
+    "name", ["sharpened", "magnitude", "incay", "learned", "warm-up", "cosface-warm-up", "held-gap", "adacos"]
 )
 def test_a_saved_run_goes_on_bit_for_bit(name, parts, tmp_path):
     whole = begin(name, parts)

@@ -14,6 +14,7 @@ from _rules import (
     FEATURES,
     ROWS,
     RULES,
+    STEPS,
     RuleCase,
     batches,
     optimizer_of,
@@ -258,6 +259,20 @@ def test_a_margin_follows_a_rule_as_a_scale_does():
         loss = softmax_cross_entropy(z, y, scale=8.0, margin=margin(z, y))
         expected = softmax_cross_entropy(z, y, scale=8.0, margin=0.1 * min(step, 4))
         torch.testing.assert_close(loss, expected)
+
+
+def test_a_head_takes_rules_for_its_scale_and_its_margin():
+    (x, y), *_ = batches(1)
+    head = CosineHead(
+        FEATURES, CLASSES, scale=SharpenWhileErrors(CLASSES, STEPS), margin=Schedule.warm_up(0.4, 4)
+    )
+    twin = SharpenWhileErrors(CLASSES, STEPS)
+    for step in range(1, 4):
+        loss, scores = head(x, y), head.scores(x)
+        expected = softmax_cross_entropy(scores, y, scale=twin(scores, y), margin=0.1 * step)
+        torch.testing.assert_close(loss, expected)
+    own = ["scale.step", "scale.error", "scale.seen", "scale.scale", "margin.step"]
+    assert list(head.state_dict()) == ["prototypes", *own]
 
 
 class Halving(Rule):

@@ -175,6 +175,12 @@ def _warmed_up(problem: Problem) -> nn.Module:
     return Schedule.warm_up(recommended_scale(problem.num_classes), steps, start=1.0)
 
 
+def _margin_warmed_up(problem: Problem) -> Head:
+    scale = recommended_scale(problem.num_classes, margin=MARGIN)
+    margin = Schedule.warm_up(MARGIN, max(1, problem.total_steps // 4))
+    return CosineHead(problem.dim, problem.num_classes, scale=scale, margin=margin)
+
+
 def _held(statistic: Statistic, goal: Callable[[int], float]) -> Callable[[Problem], Head]:
     def rule(problem: Problem) -> HoldStatistic:
         n = problem.num_classes
@@ -219,6 +225,12 @@ ON_REQUEST = {
             "NormFace, s warmed up",
             "from 1 to the recommended scale in the first quarter, then constant",
             _ruled(_warmed_up),
+        ),
+        Strategy(
+            "cosface-warm-up",
+            f"CosFace, m warmed up to {MARGIN:g}",
+            "the recommended scale; the margin grows from 0 in the first quarter",
+            _margin_warmed_up,
         ),
         Strategy(
             "held-entropy",
