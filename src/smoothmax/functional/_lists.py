@@ -1,0 +1,76 @@
+"""Lists to be ranked, one per row and padded to one length: what the ranking losses share.
+
+Notation, used in every docstring of the ranking losses: a list has items with scores s_i and relevance
+y_i; rank 1 is the largest score; k is `scale`, in 1/units of the scores.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from smoothmax._checks import check_floating
+from smoothmax.families.base import combine_mass
+from smoothmax.functional._island import widen
+
+Gain = Literal["exponential", "linear"]
+
+
+class Lists(NamedTuple):
+    """Lists in the precision of the loss, items along the last dim.
+
+    Attributes:
+        scores: 0 where there is no item.
+        relevance: 0 where there is no item; the dtype of `scores`.
+        real: where there is an item.
+    """
+
+    scores: Tensor
+    relevance: Tensor
+    real: Tensor
+
+
+def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None) -> Lists:
+    """Shapes and dtypes checked, halves widened, padding replaced by zeros that no derivative meets."""
+    check_floating("scores", scores)
+    if scores.ndim == 0:
+        raise ValueError("`scores` must have items along its last dim, got a single number.")
+    if not isinstance(relevance, Tensor) or relevance.shape != scores.shape:
+        got = tuple(relevance.shape) if isinstance(relevance, Tensor) else type(relevance).__name__
+        raise ValueError(f"`relevance` must have the shape of `scores`, {tuple(scores.shape)}, got {got}.")
+    if relevance.is_complex():
+        raise TypeError(f"`relevance` must be real numbers or bool, got {relevance.dtype}.")
+    mask = combine_mass(scores, where, None)
+    wide = widen(scores)
+    real = torch.ones_like(wide, dtype=torch.bool) if mask is None else mask.expand_as(wide)
+    return Lists(torch.where(real, wide, 0), torch.where(real, relevance.to(wide.dtype), 0), real)
+
+
+def current_ranks(lists: Lists) -> Tensor:
+    """1 for the largest score, equal scores in the order of their positions, padding last. No gradient."""
+    scores = torch.where(lists.real, lists.scores.detach(), -torch.inf)
+    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
+    return (order.argsort(-1) + 1).to(scores.dtype)
+
+
+def normalized_gains(lists: Lists, gain: Gain, k: int | None = None) -> tuple[Tensor, Tensor]:
+    """Each item's gain over the largest DCG of its list at k, 0 where that is 0; and where it is not.
+
+    The gain is 2^y - 1, or y; an item at rank r is worth gain/log2(1 + r).
+    """
+    y = lists.relevance
+    gains = torch.exp2(y) - 1 if gain == "exponential" else y
+    ideal = gains.sort(-1, descending=True).values[..., :k]
+    best = (ideal / discounts(positions(ideal))).sum(-1, keepdim=True)
+    worth = best > 0
+    return torch.where(worth, gains / torch.where(worth, best, 1), 0), worth.squeeze(-1)
+
+
+def discounts(ranks: Tensor) -> Tensor:
+    """D(r) = log2(1 + r)."""
+    return torch.log2(1 + ranks)
+
+
+def positions(x: Tensor) -> Tensor:
+    """1 to n, n the size of the last dim."""
+    return torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
