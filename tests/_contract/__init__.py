@@ -6,8 +6,8 @@ a `naive` loss written from the formula with torch's own functions. Modules with
 held to test_module_contract.py.
 """
 
-from _contract import classes, heads, modules, pairs
+from _contract import classes, heads, modules, pairs, ranking, regularisers
 
-CASES = [*classes.CASES, *pairs.CASES]
+CASES = [*classes.CASES, *pairs.CASES, *ranking.CASES, *regularisers.CASES]
 HEADS = [*heads.HEADS]
 MODULES = [*modules.MODULES]

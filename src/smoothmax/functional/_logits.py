@@ -93,4 +93,5 @@ def soft_cap(scores: Float[Tensor, "*scores"], *, cap: float | Tensor) -> Float[
     check_floating("scores", scores)
     check_positive("cap", cap, "Leave the cap out where there is none.", allow_inf=False)
     with full_precision(scores):
+        cap = widen(cap) if isinstance(cap, Tensor) else cap
         return cap * smooth_sign(widen(scores), temperature=cap)

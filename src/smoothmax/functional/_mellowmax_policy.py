@@ -115,12 +115,10 @@ def _scaled(q: Tensor, legal: Tensor, k: Tensor) -> tuple[_Problem, Tensor]:
     k = k * unit
     floor = torch.finfo(q.dtype).tiny ** 0.4
     raised = torch.where(k < floor, floor, k)
-    even = torch.where(legal, torch.zeros_like(c), -torch.inf)
-    rise = (
-        kl_of_softmax(torch.where(flat, 0, even), torch.where(flat, 0, raised * below + even)).unsqueeze(-1)
-        / raised
-    )
-    deficit = -MellowMax(raised.squeeze(-1)).value(below, where=legal | flat).unsqueeze(-1)
+    exponents = raised * below
+    even = torch.where(legal | flat, torch.zeros_like(c), -torch.inf)
+    rise = kl_of_softmax(even, exponents + even).unsqueeze(-1) / raised
+    deficit = -MellowMax(1.0).value(exponents, where=legal | flat).unsqueeze(-1) / raised
     low = rise.detach() < deficit.detach()
     target = torch.where(flat, 1, torch.where(low, rise, deficit))
     return _Problem(c, below, legal, top, raised, k / raised, target, low, flat), unit

@@ -155,4 +155,4 @@ def _sharpness(sharpness: Knob, temperature: Knob) -> float | Tensor:
         check_positive("sharpness", sharpness, "Larger is closer to the best action.", allow_inf=False)
         return sharpness
     check_positive("temperature", temperature, "It is 1/sharpness.", allow_inf=False)  # type: ignore[arg-type]
-    return 1 / temperature  # type: ignore[operator]
+    return 1 / (widen(temperature) if isinstance(temperature, Tensor) else temperature)  # type: ignore[operator]

@@ -3,15 +3,14 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_positive
-from smoothmax.families.base import place_knob
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._lists import Lists, prepare_lists
+from smoothmax.functional._lists import Lists, per_pair, prepare_lists
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.ops import smooth_relu
 
 Pairs = Literal["mean", "sum"]
 
@@ -89,10 +88,9 @@ def existing_pairs(lists: Lists) -> Tensor:
 def pair_losses(lists: Lists, counted: Tensor, scale: float | Tensor) -> Tensor:
     """ln(1 + e^(-k (s_i - s_j))) where it counts, else 0: [..., i, j]."""
     s = lists.scores
-    k = place_knob(scale, s, (s.ndim - 1,), s.dtype)
-    k = k.unsqueeze(-1) if isinstance(k, Tensor) else k
     lead = torch.where(counted, s.unsqueeze(-1) - s.unsqueeze(-2), 0)
-    return torch.where(counted, -F.logsigmoid(k * lead), 0)
+    # By smooth_relu, all of whose derivatives keep their digits: logsigmoid's second is 0 at a lead of 40.
+    return torch.where(counted, smooth_relu(-per_pair(scale, s) * lead, sharpness=1.0), 0)
 
 
 def check_scale(scale: float | Tensor) -> None:

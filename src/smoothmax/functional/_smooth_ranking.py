@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count, check_finite, check_one_of, check_positive
-from smoothmax.functional._island import full_precision
-from smoothmax.functional._lists import Gain, discounts, normalized_gains, prepare_lists
+from smoothmax.functional._island import full_precision, widen
+from smoothmax.functional._lists import Gain, Lists, discounts, normalized_gains, per_pair, prepare_lists
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
-from smoothmax.ops import smooth_rank
+from smoothmax.ops import smooth_rank, smooth_step
 
 Knob = float | Tensor | None
 
@@ -67,7 +67,7 @@ def approx_ndcg(
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         gains, worth = normalized_gains(lists, gain)
-        ranks = _smooth_ranks(lists.scores, lists.real, scale, temperature)
+        ranks = _smooth_ranks(lists, _sharpness(scale, temperature))
         losses = torch.where(worth, 1 - (gains / discounts(ranks)).sum(-1), 0)
         return reduce_rows(losses, worth.sum(), reduction, num_items)
 
@@ -85,7 +85,8 @@ def smooth_ap(
     """1 - mean over relevant i of (rank of i among the relevant)/(rank of i among all), ranks smooth.
 
     One minus average precision as k grows. A gradient reaches an item from those within about 8/k of
-    it. A batch of queries is a matrix of scores; leave each query's own column out by `where`.
+    it. A batch of queries is a matrix of scores; leave each query's own column out by `where`. Takes
+    memory and time for n^2 pairs.
 
     Args:
         scores: as for `ranknet`.
@@ -106,7 +107,7 @@ def smooth_ap(
         leads all others by d.
 
     Domain:
-        Finite scores of a magnitude below 1e18.
+        Finite scores.
 
     Source:
         [Brown2020]; `docs/derivations.md`, "Smooth ranks", for the gap.
@@ -115,11 +116,12 @@ def smooth_ap(
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
-        among_all = _smooth_ranks(lists.scores, lists.real, scale, temperature)
-        among_relevant = _smooth_ranks(lists.scores, relevant, scale, temperature)
+        above = _relevant_and_others_above(lists, relevant, _sharpness(scale, temperature))
+        # 1 - (1 + a)/(1 + a + b), which of a nearly perfect list would have no digits.
+        missed = torch.where(relevant, above[1] / (1 + above[0] + above[1]), 0)
         count = relevant.sum(-1)
-        precision = torch.where(relevant, among_relevant / among_all, 0).sum(-1) / count.clamp(min=1)
-        return reduce_rows(torch.where(count > 0, 1 - precision, 0), (count > 0).sum(), reduction, num_items)
+        losses = missed.sum(-1) / count.clamp(min=1)
+        return reduce_rows(losses, (count > 0).sum(), reduction, num_items)
 
 
 def smooth_recall(
@@ -178,7 +180,7 @@ def smooth_recall(
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
-        ranks = _smooth_ranks(lists.scores, lists.real, scale, temperature)
+        ranks = _smooth_ranks(lists, _sharpness(scale, temperature))
         count = relevant.sum(-1)
         each = []
         for last in ks:
@@ -188,12 +190,30 @@ def smooth_recall(
         return reduce_rows(losses, (count > 0).sum(), reduction, num_items)
 
 
-def _smooth_ranks(scores: Tensor, real: Tensor, scale: Knob, temperature: Knob) -> Tensor:
-    """Among the items that are `real`; the others rank far below, and have no use."""
+def _smooth_ranks(lists: Lists, sharpness: float | Tensor) -> Tensor:
+    """The smooth rank of each item; padding ranks far below, and has no use."""
     # Finite, so that no derivative meets 0 * inf; so low that no sharpness lets it count.
-    bottom = -(torch.finfo(scores.dtype).max ** 0.5)
-    lowered = torch.where(real, scores, bottom)
-    return smooth_rank(lowered, sharpness=scale, temperature=temperature)
+    bottom = -(torch.finfo(lists.scores.dtype).max ** 0.5)
+    return smooth_rank(torch.where(lists.real, lists.scores, bottom), sharpness=sharpness)
+
+
+def _relevant_and_others_above(
+    lists: Lists, relevant: Tensor, sharpness: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """How many relevant items, and how many others, lie above each item, by smooth steps."""
+    s = lists.scores
+    others = lists.real & ~relevant
+    itself = torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
+    lead = torch.where(itself | ~lists.real.unsqueeze(-2), 0, s.unsqueeze(-2) - s.unsqueeze(-1))
+    steps = smooth_step(per_pair(sharpness, s) * lead, sharpness=1.0)
+    relevant_above = torch.where(relevant.unsqueeze(-2) & ~itself, steps, 0).sum(-1)
+    return relevant_above, torch.where(others.unsqueeze(-2), steps, 0).sum(-1)
+
+
+def _sharpness(scale: Knob, temperature: Knob) -> float | Tensor:
+    if scale is not None:
+        return scale
+    return 1 / (widen(temperature) if isinstance(temperature, Tensor) else temperature)  # type: ignore[operator]
 
 
 def _check(scale: Knob, temperature: Knob, reduction: str, num_items: float | Tensor | None) -> None:
