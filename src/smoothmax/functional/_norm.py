@@ -156,7 +156,8 @@ def ring_loss(
         To lengths that are all R: | |f| - R | = sqrt(2 loss) of its row.
 
     Domain:
-        Every finite feature; a row of zeros has loss R^2/2 and a zero gradient, where none exists.
+        Features whose squared length is finite; a row of zeros has loss R^2/2 and a zero gradient, where
+        none exists.
 
     Source:
         [Zheng2018]. Differs: the weight that multiplies the loss is the caller's.
