@@ -14,8 +14,9 @@ from torch import Tensor
 from smoothmax._checks import check_choice, check_count, check_finite
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Gain, Lists, current_ranks, discounts, normalized_gains, prepare_lists
+from smoothmax.functional._pairs import reduce_counted
 from smoothmax.functional._ranknet import Pairs, check_scale, existing_pairs, ordered_pairs, pair_losses
-from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.functional._reduce import Reduction, check_reduction
 
 Weighting = Literal[
     "lambdarank", "ndcg_loss1", "ndcg_loss2", "ndcg_loss2++", "ranknet", "relevance_gap", "squared_gap"
@@ -90,7 +91,7 @@ def lambda_loss(
         losses = (_weights(weighting, lists, gains, ranks, mu) * bits).sum((-2, -1))
         if pairs == "mean":
             losses = losses / counted.sum((-2, -1)).clamp(min=1)
-        return reduce_rows(losses, ordered.any(-1).any(-1).sum(), reduction, num_items)
+        return reduce_counted(losses, ordered.any(-1).any(-1), reduction, num_items)
 
 
 def _counted(lists: Lists, ordered: Tensor, ranks: Tensor, weighting: Weighting, k: int | None) -> Tensor:

@@ -54,7 +54,7 @@ def mellowmax_sharpness(
 
     Example:
         >>> mellowmax_sharpness(torch.tensor([0.0, 1.0]), sharpness=2.0)
-        tensor(0.9282)
+        tensor(0.9291)
     """
     check_floating("values", values)
     check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)

@@ -9,7 +9,8 @@ from torch import Tensor
 from smoothmax._checks import check_choice, check_positive
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Lists, per_pair, prepare_lists
-from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.functional._pairs import reduce_counted
+from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.ops import smooth_relu
 
 Pairs = Literal["mean", "sum"]
@@ -44,7 +45,8 @@ def ranknet(
 
     Returns:
         A scalar, or for reduction "none" one loss per list; float32 or float64. A list without an
-        ordered pair has loss and gradient 0; "mean" over no other list is nan.
+        ordered pair has loss and gradient 0; so has a batch of such lists. "mean" over no list at all is
+        nan.
 
     Gap:
         0 < loss/k - hinge <= ln(2)/k, hinge the mean (or the sum: times the number of pairs) of
@@ -71,7 +73,7 @@ def ranknet(
         count = ordered.sum((-2, -1))
         if pairs == "mean":
             losses = losses / count.clamp(min=1)
-        return reduce_rows(losses, (count > 0).sum(), reduction, num_items)
+        return reduce_counted(losses, count > 0, reduction, num_items)
 
 
 def ordered_pairs(lists: Lists) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_finite, check_one_of, check_positive
-from smoothmax.functional._island import full_precision, widen
+from smoothmax._checks import check_choice, check_count, check_finite, check_positive
+from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Gain, Lists, discounts, normalized_gains, per_pair, prepare_lists
-from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.functional._pairs import reduce_counted, scale_of
+from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.ops import smooth_rank, smooth_step
 
 Knob = float | Tensor | None
@@ -49,7 +50,7 @@ def approx_ndcg(
 
     Returns:
         A scalar, or for reduction "none" one loss per list; float32 or float64. A list in which no item
-        has a gain has loss and gradient 0; "mean" over no other list is nan.
+        has a gain has loss and gradient 0; so has a batch of such lists. "mean" over no list is nan.
 
     Gap:
         |loss - (1 - NDCG)| <= (n - 1) e sum_i G_i/(2 ln 2), e = 1/(1 + e^(k d)) for items at least d
@@ -62,14 +63,15 @@ def approx_ndcg(
         [QinLiuLi2010]; `docs/derivations.md`, "Smooth ranks", for the gap. Differs: 1 is added to
         minus the smooth NDCG, so that the loss has the limit 0.
     """
-    _check(scale, temperature, reduction, num_items)
+    sharpness = scale_of(scale, temperature)
+    check_reduction(reduction, num_items)
     check_choice("gain", gain, ("exponential", "linear"))
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         gains, worth = normalized_gains(lists, gain)
-        ranks = _smooth_ranks(lists, _sharpness(scale, temperature))
-        losses = torch.where(worth, 1 - (gains / discounts(ranks)).sum(-1), 0)
-        return reduce_rows(losses, worth.sum(), reduction, num_items)
+        ranks = _smooth_ranks(lists, sharpness)
+        losses = 1 - (gains / discounts(ranks)).sum(-1)
+        return reduce_counted(losses, worth, reduction, num_items)
 
 
 def smooth_ap(
@@ -99,7 +101,7 @@ def smooth_ap(
 
     Returns:
         A scalar, or for reduction "none" one loss per list; float32 or float64. A list without a
-        relevant item has loss and gradient 0; "mean" over no other list is nan.
+        relevant item has loss and gradient 0; so has a batch of such lists. "mean" over no list is nan.
 
     Gap:
         |loss - (1 - AP)| <= max(P - 1, n - P) e for P of n items relevant, e = 1/(1 + e^(k d)) for relevant
@@ -112,16 +114,17 @@ def smooth_ap(
     Source:
         [Brown2020]; `docs/derivations.md`, "Smooth ranks", for the gap.
     """
-    _check(scale, temperature, reduction, num_items)
+    sharpness = scale_of(scale, temperature)
+    check_reduction(reduction, num_items)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
-        above = _relevant_and_others_above(lists, relevant, _sharpness(scale, temperature))
+        above = _relevant_and_others_above(lists, relevant, sharpness)
         # 1 - (1 + a)/(1 + a + b), which of a nearly perfect list would have no digits.
         missed = torch.where(relevant, above[1] / (1 + above[0] + above[1]), 0)
         count = relevant.sum(-1)
         losses = missed.sum(-1) / count.clamp(min=1)
-        return reduce_rows(losses, (count > 0).sum(), reduction, num_items)
+        return reduce_counted(losses, count > 0, reduction, num_items)
 
 
 def smooth_recall(
@@ -169,7 +172,8 @@ def smooth_recall(
         [Patel2022], by its authors' code; the paper's equation was not seen. Differs: the shift; and
         the counted items are not cut off at k, where the gradient would vanish.
     """
-    _check(scale, temperature, reduction, num_items)
+    sharpness = scale_of(scale, temperature)
+    check_reduction(reduction, num_items)
     check_positive("cut_temperature", cut_temperature, "It is a number of ranks.", allow_inf=False)
     check_finite("shift", shift, "It is a number of ranks.")
     ks = (k,) if not isinstance(k, Sequence) else tuple(k)
@@ -180,14 +184,13 @@ def smooth_recall(
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
-        ranks = _smooth_ranks(lists, _sharpness(scale, temperature))
+        ranks = _smooth_ranks(lists, sharpness)
         count = relevant.sum(-1)
         each = []
         for last in ks:
             counted = torch.where(relevant, torch.sigmoid((last + shift - ranks) / cut_temperature), 0)
             each.append(1 - counted.sum(-1) / count.clamp(min=1, max=last))
-        losses = torch.where(count > 0, sum(each) / len(ks), 0)
-        return reduce_rows(losses, (count > 0).sum(), reduction, num_items)
+        return reduce_counted(sum(each) / len(ks), count > 0, reduction, num_items)
 
 
 def _smooth_ranks(lists: Lists, sharpness: float | Tensor) -> Tensor:
@@ -208,18 +211,3 @@ def _relevant_and_others_above(
     steps = smooth_step(per_pair(sharpness, s) * lead, sharpness=1.0)
     relevant_above = torch.where(relevant.unsqueeze(-2) & ~itself, steps, 0).sum(-1)
     return relevant_above, torch.where(others.unsqueeze(-2), steps, 0).sum(-1)
-
-
-def _sharpness(scale: Knob, temperature: Knob) -> float | Tensor:
-    if scale is not None:
-        return scale
-    return 1 / (widen(temperature) if isinstance(temperature, Tensor) else temperature)  # type: ignore[operator]
-
-
-def _check(scale: Knob, temperature: Knob, reduction: str, num_items: float | Tensor | None) -> None:
-    check_one_of(scale=scale, temperature=temperature)
-    if scale is not None:
-        check_positive("scale", scale, "It is 1/temperature.", allow_inf=False)
-    if temperature is not None:
-        check_positive("temperature", temperature, "It is 1/scale.", allow_inf=False)
-    check_reduction(reduction, num_items)
