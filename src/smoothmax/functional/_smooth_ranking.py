@@ -190,7 +190,7 @@ def smooth_recall(
         for last in ks:
             counted = torch.where(relevant, torch.sigmoid((last + shift - ranks) / cut_temperature), 0)
             each.append(1 - counted.sum(-1) / count.clamp(min=1, max=last))
-        return reduce_counted(sum(each) / len(ks), count > 0, reduction, num_items)
+        return reduce_counted(torch.stack(each).mean(0), count > 0, reduction, num_items)
 
 
 def _smooth_ranks(lists: Lists, sharpness: float | Tensor) -> Tensor:
