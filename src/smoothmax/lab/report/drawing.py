@@ -20,6 +20,12 @@ def axes(width: float, height: float, *, left: float, right: float, bottom: floa
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
     ax = figure.add_axes(box)
+    style(ax)
+    return ax
+
+
+def style(ax: Axes) -> None:
+    """Two spines, and ticks in the page's colours."""
     ax.spines[["top", "right"]].set_visible(False)
     for spine in ax.spines.values():
         spine.set(color=STAND_IN["soft"], linewidth=0.7)
@@ -27,7 +33,6 @@ def axes(width: float, height: float, *, left: float, right: float, bottom: floa
         which="both", color=STAND_IN["soft"], labelcolor=STAND_IN["soft"], labelsize=TEXT, length=3, width=0.7
     )
     ax.set_axisbelow(True)
-    return ax
 
 
 def figure_of(ax: Axes) -> Figure:
