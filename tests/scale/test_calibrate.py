@@ -68,6 +68,16 @@ def test_the_temperature_is_that_of_a_bounded_scalar_minimiser(temperature, rows
     assert found.temperature == pytest.approx(temperature, rel=0.1)
 
 
+@pytest.mark.parametrize("temperature", [1, 0.2, 3, 10, 50, 0.02])
+def test_a_dozen_passes_over_the_scores_suffice(temperature, monkeypatch):
+    """Newton's steps, and two for the certificate."""
+    passes, moments = [], _temperature.moments
+    monkeypatch.setattr(_temperature, "moments", lambda *a: passes.append(a) or moments(*a))
+    z, y = drawn()
+    calibrate(temperature * z, y)
+    assert len(passes) <= 12
+
+
 @given(st.integers(0, 10**6), st.integers(2, 6), st.integers(1, 30), st.floats(-6, 6))
 def test_never_worse_than_temperature_1_and_the_certificate_certifies(seed, classes, rows, log_size):
     """Random problems of all sizes: optimal ones have slopes of opposite signs around them, others a name."""
@@ -140,6 +150,16 @@ def test_constant_rows_are_answered_in_words():
         assert found.nll_after == found.nll_before == pytest.approx(math.log(3))
         assert "every temperature gives the same NLL, 1.099" in str(found)
         assert torch.equal(found.apply(z), z)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-12, 1e12, 1e150])
+def test_tiny_and_huge_scores_have_the_same_optimum_in_their_own_units(size):
+    z, y = drawn(50)
+    found = calibrate(size * z, y)
+    assert found.status == "optimal"
+    assert found.nll_after <= found.nll_before
+    if 1e-100 < size < 1e100:
+        assert found.sharpness * size == pytest.approx(calibrate(z, y).sharpness, rel=1e-9)
 
 
 def test_one_wrong_row_far_behind_is_an_optimum_still():
