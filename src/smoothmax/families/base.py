@@ -16,6 +16,7 @@ from torch import Tensor
 from smoothmax._checks import check_floating, check_positive
 from smoothmax.families._blocks import in_blocks
 from smoothmax.families._pair import TwoEntries
+from smoothmax.kernels import native
 from smoothmax.kernels.reference import Dims, Mass
 
 Dim = int | Sequence[int]
@@ -28,6 +29,7 @@ POSITIVE_MAXIMUM = "a maximum above 0"
 
 Norm = Literal["l2", "linf"]
 Kernel = Callable[[Tensor, float | Tensor, Dims, Mass], Tensor]
+Compiled = Callable[[Tensor, float, Dims], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class Family(TwoEntries):
     """
 
     properties: ClassVar[Properties]
+    _compiled_value: ClassVar[Compiled | None] = None
+    _compiled_weights: ClassVar[Compiled | None] = None
+    """`_value` and `_weights` of `kernels.native`, for the families that it has them for."""
 
     @property
     @abstractmethod
@@ -84,7 +89,7 @@ class Family(TwoEntries):
     ) -> Float[Tensor, "*reduced"]:
         """The smooth maximum along `dim`."""
         mass = combine_mass(x, where, weights)
-        return reduce_with(self._value, x, self.parameter, dim, mass=mass, keepdim=False)
+        return reduce_with(self._value, x, self.parameter, dim, mass=mass, keepdim=False, compiled=self._compiled_value)
 
     def weights(
         self,
@@ -96,7 +101,7 @@ class Family(TwoEntries):
     ) -> Float[Tensor, "*dims"]:
         """The gradient of `value` with respect to x: a smooth one-hot argmax."""
         mass = combine_mass(x, where, weights)
-        return reduce_with(self._weights, x, self.parameter, dim, mass=mass, keepdim=True)
+        return reduce_with(self._weights, x, self.parameter, dim, mass=mass, keepdim=True, compiled=self._compiled_weights)
 
     def gap_of(
         self,
@@ -179,6 +184,7 @@ def reduce_with(
     *,
     keepdim: bool,
     mass: Mass = None,
+    compiled: Compiled | None = None,
 ) -> Tensor:
     """Apply a kernel that keeps reduced dims: normalise `dim`, place the knob, mind the dtype.
 
@@ -189,9 +195,13 @@ def reduce_with(
         dim: one dim or several, negative ones counting from the end.
         keepdim: whether the result keeps the reduced dims.
         mass: what an entry counts, broadcasting against x.
+        compiled: computes the same, where `kernels.native` serves.
     """
     check_floating("x", x)
     dims = normalize_dims(x, dim)
+    if compiled is not None and mass is None and native.serves(x, knob):
+        result = compiled(x, float(knob), dims)
+        return result if keepdim else _squeeze(result, dims)
     wide = torch.promote_types(x.dtype, torch.float32)
     if mass is not None:
         mass = mass.expand_as(x)

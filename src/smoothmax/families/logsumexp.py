@@ -23,7 +23,7 @@ from smoothmax.families.base import (
     normalize_dims,
     place_knob,
 )
-from smoothmax.kernels import reference
+from smoothmax.kernels import native, reference
 from smoothmax.kernels.reference import Dims, Mass
 
 
@@ -63,6 +63,8 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
         domain=EVERY_REAL,
     )
     _infinite_at_zero: ClassVar[bool] = True
+    _compiled_value = staticmethod(native.logsumexp)
+    _compiled_weights = staticmethod(native.softmax)
 
     def gap(self, n: int) -> float:
         """ln(n)/k: the gap where all n entries are equal. For a scalar k."""

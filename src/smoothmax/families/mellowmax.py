@@ -14,7 +14,7 @@ from torch import Tensor
 from smoothmax._checks import check_choice, check_count, check_positive
 from smoothmax.families._pair import TwoEntryForms, log_cosh
 from smoothmax.families.base import EVERY_REAL, Norm, Properties, SharpnessFamily
-from smoothmax.kernels import reference
+from smoothmax.kernels import native, reference
 from smoothmax.kernels.reference import Dims, Mass, Parts
 
 
@@ -53,6 +53,8 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
         differentiability=math.inf,
         domain=EVERY_REAL,
     )
+    _compiled_value = staticmethod(native.mellowmax)
+    _compiled_weights = staticmethod(native.softmax)
 
     def gap(self, n: int) -> float:
         """ln(n)/k: approached where one entry lies far above the others. For a scalar k."""

@@ -1,0 +1,83 @@
+"""Builds the native library: `python csrc/build.py`. Needs g++ or clang++ and nothing else, torch least of all."""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parent
+PACKAGE = SOURCE.parent / "src" / "smoothmax" / "kernels"
+NAME = "libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so"
+
+FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -Wall -Wextra".split()
+SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()
+
+#: The instruction sets that one library holds; which one runs is found out when it is loaded.
+INSTRUCTIONS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTIONS["avx2"] = "-mavx2 -mfma".split()
+    INSTRUCTIONS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512".split()
+
+
+class CannotBuild(Exception):
+    """There is no compiler, or it does not do."""
+
+
+def compiler() -> str:
+    """The C++ compiler: `$CXX`, or the first of g++, clang++, c++."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if name and shutil.which(name):
+            return name
+    raise CannotBuild("there is no C++ compiler: none of $CXX, g++, clang++, c++ is on the PATH")
+
+
+def build(target: Path, *, sanitize: bool = False) -> Path:
+    """Compile and link the library to `target`, which appears only when it is whole."""
+    if sys.platform == "win32":
+        raise CannotBuild("the sources need g++ or clang++ on Linux or macOS")
+    cxx = compiler()
+    flags = [*FLAGS, *(SANITIZE if sanitize else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for name, extra in INSTRUCTIONS.items():
+            objects.append(Path(folder) / f"{name}.o")
+            run(cxx, *flags, *extra, f"-DISA={name}", "-c", SOURCE / "kernels.cpp", "-o", objects[-1])
+        objects.append(Path(folder) / "smoothmax.o")
+        run(cxx, *flags, "-c", SOURCE / "smoothmax.cpp", "-o", objects[-1])
+        library = Path(folder) / NAME
+        unneeded = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
+        run(cxx, *flags, "-shared", *unneeded, *objects, "-o", library)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole = target.with_name(target.name + ".new")
+        shutil.copyfile(library, whole)
+        whole.replace(target)
+    return target
+
+
+def run(*command: object) -> None:
+    """Run the compiler; what it says reaches the user, and the reason the caller."""
+    words = [str(word) for word in command]
+    try:
+        subprocess.run(words, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CannotBuild(f"{words[0]} failed: {error}") from error
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=PACKAGE / NAME, help="where the library goes")
+    parser.add_argument("--sanitize", action="store_true", help="for tests: stop at the first bad access")
+    given = parser.parse_args()
+    try:
+        print("built", build(given.out, sanitize=given.sanitize))
+    except CannotBuild as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

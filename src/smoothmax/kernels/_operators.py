@@ -1,0 +1,176 @@
+"""The compiled kernels as operators of torch: `torch.ops.smoothmax`.
+
+They have no derivatives; `kernels.native` has. As operators they work under fake tensors, functionalisation
+and dispatch modes, which a bare call by address would not. Reduced dims are kept with size 1.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smoothmax.kernels._library import LIBRARY
+
+CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+"""The numbers by which the library knows the types."""
+
+class Rows(NamedTuple):
+    """A tensor as outer x n x inner, n the entries reduced: a view of it, or a copy where there is none."""
+
+    tensor: Tensor
+    sizes: tuple[int, int, int]
+    strides: tuple[int, int, int]
+
+
+def rows_of(x: Tensor, dims: Sequence[int]) -> Rows:
+    """x with `dims`, in order, made one dim and those before and after them one each."""
+    if dims[-1] - dims[0] + 1 != len(dims):
+        x = x.permute(order(x, dims))
+        dims = range(x.ndim - len(dims), x.ndim)
+    shape, first, after = x.shape, dims[0], dims[-1] + 1
+    sizes = (math.prod(shape[:first]), math.prod(shape[first:after]), math.prod(shape[after:]))
+    if x.is_contiguous():
+        return Rows(x, sizes, (sizes[1] * sizes[2], sizes[2], 1))
+    x = x.reshape(sizes)
+    return Rows(x, sizes, x.stride())
+
+
+def order(x: Tensor, dims: Sequence[int]) -> list[int]:
+    """The dims of x, those to reduce last."""
+    return [*(d for d in range(x.ndim) if d not in dims), *dims]
+
+
+def like(x: Tensor, dims: Sequence[int], rows: Rows) -> tuple[Tensor, Rows]:
+    """An empty tensor of the shape of x, laid out like `rows` of it; and its own rows."""
+    if x.is_contiguous() and rows.tensor is x:
+        out = torch.empty_like(x)
+        return out, Rows(out, rows.sizes, rows.strides)
+    flat = torch.empty_like(rows.tensor.reshape(rows.sizes))
+    out_rows = Rows(flat, rows.sizes, flat.stride())
+    if dims[-1] - dims[0] + 1 == len(dims):
+        return flat.reshape(x.shape), out_rows
+    moved = order(x, dims)
+    out = flat.reshape([x.shape[d] for d in moved])
+    return out.permute([moved.index(d) for d in range(x.ndim)]), out_rows
+
+
+def reduced(x: Tensor, dims: Sequence[int]) -> list[int]:
+    """The shape of x, with 1 for reduced dims."""
+    return [1 if d in dims else size for d, size in enumerate(x.shape)]
+
+
+def wide(x: Tensor) -> torch.dtype:
+    """The type in which the kernels compute."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> Tensor:
+    rows = rows_of(x, dims)
+    value = torch.empty(reduced(x, dims), dtype=x.dtype)
+    _forward(rows, sharpness, mean, value, None, None)
+    return value
+
+
+def _logsumexp_parts(
+    x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = rows_of(x, dims)
+    value, anchor, total = _fake_parts(x, dims, sharpness, mean)
+    _forward(rows, sharpness, mean, value, anchor, total)
+    return value, anchor, total
+
+
+def _forward(rows: Rows, sharpness: float, mean: bool, *results: Tensor | None) -> None:
+    addresses = (None if result is None else result.data_ptr() for result in results)
+    _succeed(LIBRARY.smoothmax_forward(*_arguments(rows, sharpness), mean, *addresses))
+
+
+def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
+    rows = rows_of(x, dims)
+    room = torch.empty((2, rows.sizes[0] * rows.sizes[2]), dtype=wide(x))
+    out, out_rows = like(x, dims, rows)
+    _weights(rows, sharpness, (room[0], room[1]), None, out_rows)
+    return out
+
+
+def _logsumexp_backward(
+    grad: Tensor, x: Tensor, anchor: Tensor, total: Tensor, dims: Sequence[int], sharpness: float
+) -> Tensor:
+    rows = rows_of(x, dims)
+    shape = (rows.sizes[0], rows.sizes[2])
+    # The kernels trust addresses: what does not fit raises here.
+    parts = tuple(part.to(wide(x)).reshape(shape).contiguous() for part in (anchor, total))
+    out, out_rows = like(x, dims, rows)
+    _weights(rows, sharpness, parts, grad.to(x.dtype).reshape(shape), out_rows)
+    return out
+
+
+def _weights(
+    rows: Rows, sharpness: float, parts: tuple[Tensor, ...], grad: Tensor | None, out: Rows
+) -> None:
+    """exp(k (x - anchor)) / total, times grad; without grad, anchor and total are computed first."""
+    anchor, total = parts
+    _succeed(
+        LIBRARY.smoothmax_weights(
+            *_arguments(rows, sharpness),
+            *(anchor.data_ptr(), total.data_ptr(), grad is not None),
+            *((None, 0, 0) if grad is None else (grad.data_ptr(), *grad.stride())),
+            *(out.tensor.data_ptr(), *out.strides),
+        )
+    )
+
+
+def _arguments(rows: Rows, sharpness: float) -> tuple[int | float, ...]:
+    x = rows.tensor
+    return CODES[x.dtype], x.data_ptr(), *rows.sizes, *rows.strides, sharpness
+
+
+def _succeed(failure: int) -> None:
+    if failure:
+        raise MemoryError("There is no memory for the sums of rows that are computed in pieces.")
+
+
+def _fake_logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> Tensor:
+    return x.new_empty(reduced(x, dims))
+
+
+def _fake_parts(
+    x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape = reduced(x, dims)
+    return x.new_empty(shape), x.new_empty(shape, dtype=wide(x)), x.new_empty(shape, dtype=wide(x))
+
+
+def _fake_softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
+    return like(x, dims, rows_of(x, dims))[0]
+
+
+def _fake_backward(
+    grad: Tensor, x: Tensor, anchor: Tensor, total: Tensor, dims: Sequence[int], sharpness: float
+) -> Tensor:
+    return _fake_softmax(x, dims, sharpness)
+
+
+_operators = torch.library.Library("smoothmax", "DEF")
+for _schema, _run, _fake in (
+    ("logsumexp(Tensor x, int[] dims, float sharpness, bool mean) -> Tensor", _logsumexp, _fake_logsumexp),
+    (
+        "logsumexp_parts(Tensor x, int[] dims, float sharpness, bool mean)"
+        " -> (Tensor value, Tensor anchor, Tensor total)",
+        _logsumexp_parts,
+        _fake_parts,
+    ),
+    ("softmax(Tensor x, int[] dims, float sharpness) -> Tensor", _softmax, _fake_softmax),
+    (
+        "logsumexp_backward(Tensor grad, Tensor x, Tensor anchor, Tensor total, int[] dims, float sharpness)"
+        " -> Tensor",
+        _logsumexp_backward,
+        _fake_backward,
+    ),
+):
+    _operators.define(_schema)
+    if LIBRARY is not None:
+        _operators.impl(_schema.partition("(")[0], _run, "CPU")
+    torch.library.register_fake(f"smoothmax::{_schema.partition('(')[0]}", _fake, lib=_operators)
