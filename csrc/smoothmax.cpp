@@ -101,20 +101,33 @@ void arrange(Job& job, Type type) {
 }
 
 
-// Every stage of a job; 1 where memory is short.
-int run_all(Job& job, Type type) {
-    arrange(job, type);
-    if (job.pieces == 1) {
-        run(job, type, WHOLE);
-        return 0;
-    }
-    int64_t bytes = job.groups * job.pieces * kernels->bytes_of_a_part[type];
-    job.parts = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (!job.parts) return 1;
+// Every stage of a job.
+void run_all(Job& job, Type type) {
+    if (job.pieces == 1) return run(job, type, WHOLE);
     run(job, type, PART);
     run(job, type, MERGE);
-    free(job.parts);
     if (job.weights) run(job, type, WEIGHT);
+}
+
+// Memory for the length of a call.
+struct Room {
+    void* at;
+    explicit Room(int64_t bytes) : at(aligned_alloc(64, (bytes + 64) / 64 * 64)) {}
+    ~Room() { free(at); }
+};
+
+// Every stage of a job, with room for what the stages tell each other; 1 where memory is short.
+int run_with_room(Job& job, Type type) {
+    if (job.pieces == 1) {
+        run_all(job, type);
+        return 0;
+    }
+    int64_t rows = job.groups * kernels->lanes[type] * (type == FLOAT64 ? 8 : 4);
+    Room parts(job.groups * job.pieces * kernels->bytes_of_a_part[type]), anchor(rows), total(rows);
+    if (!parts.at || !anchor.at || !total.at) return 1;
+    job.parts = parts.at;
+    if (!job.anchor) job.anchor = anchor.at, job.total = total.at;
+    run_all(job, type);
     return 0;
 }
 
@@ -160,14 +173,15 @@ EXPORT int smoothmax_forward(int type, const void* x, int64_t outer, int64_t n, 
     job.sharpness = sharpness, job.mean = mean;
     job.value = value, job.anchor = anchor, job.total = total;
     job.row_outer = inner, job.row_inner = 1;
-    return run_all(job, Type(type));
+    arrange(job, Type(type));
+    return run_with_room(job, Type(type));
 }
 
-// The weights of x[outer][n][inner] over n, times grad[outer][inner] if given. anchor and total are those of the forward
-// pass, or room for them, which `known` says.
+// The weights of x[outer][n][inner] over n, times grad[outer][inner] if given; anchor and total are those of the forward
+// pass, or null.
 EXPORT int smoothmax_weights(int type, const void* x, int64_t outer, int64_t n, int64_t inner, int64_t x_outer,
-                             int64_t x_n, int64_t x_inner, double sharpness, void* anchor, void* total, int known,
-                             const void* grad, int64_t g_outer, int64_t g_inner, void* weights, int64_t w_outer,
+                             int64_t x_n, int64_t x_inner, double sharpness, void* anchor, void* total, const void* grad,
+                             int64_t g_outer, int64_t g_inner, void* weights, int64_t w_outer,
                              int64_t w_n, int64_t w_inner) {
     Job job = {};
     job.x = x, job.outer = outer, job.n = n, job.inner = inner;
@@ -178,8 +192,8 @@ EXPORT int smoothmax_weights(int type, const void* x, int64_t outer, int64_t n, 
     job.grad = grad, job.g_outer = g_outer, job.g_inner = g_inner;
     job.weights = weights, job.w_outer = w_outer, job.w_n = w_n, job.w_inner = w_inner;
     ask_for_large_pages(weights, outer * n * inner * SIZES[type]);
-    if (!known) return run_all(job, Type(type));
     arrange(job, Type(type));
+    if (!anchor) return run_with_room(job, Type(type));
     run(job, Type(type), WEIGHT);
     return 0;
 }

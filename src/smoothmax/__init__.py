@@ -169,7 +169,8 @@ def __getattr__(name: str) -> object:
         for package in _PACKAGES:
             home = import_module(f"smoothmax.{package}")
             if name in home.__all__:
-                return getattr(home, name)
+                # Kept here, so that the next use costs no search.
+                return globals().setdefault(name, getattr(home, name))
     raise AttributeError(f"module 'smoothmax' has no attribute {name!r}")
 
 

@@ -38,7 +38,8 @@ def check_not_negative(name: str, value: float, way_out: str) -> None:
 
 def check_number(name: str, value: object) -> None:
     """Raise unless `value` is a real number (numpy's too), not a bool, and not nan."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # A float needs no slower questions.
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a float.")
     # Not math.isnan: torch.compile cannot trace it once a number that changes has become symbolic.
     if value != value:

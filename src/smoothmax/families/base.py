@@ -232,8 +232,10 @@ def combine_mass(x: Tensor, where: Tensor | None, weights: Tensor | None) -> Mas
 
 def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
     """The dims as distinct numbers from 0, in order; a scalar counts as one entry along dim 0."""
+    rank = x.ndim or 1
+    if isinstance(dim, int) and -rank <= dim < rank:
+        return (dim % rank,)
     given = (dim,) if isinstance(dim, int) else tuple(dim)
-    rank = max(x.ndim, 1)
     if not given or any(not -rank <= d < rank for d in given):
         raise IndexError(f"`dim` must name dims between {-rank} and {rank - 1} of x, got {dim!r}.")
     dims = tuple(sorted({d % rank for d in given}))

@@ -77,12 +77,8 @@ def load(file: Path) -> ctypes.CDLL:
     pointer, integer, number, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
     rows = [flag, pointer, *[integer] * 6, number]  # type, x, its sizes and strides, sharpness
     library.smoothmax_forward.argtypes = [*rows, flag, pointer, pointer, pointer]
-    library.smoothmax_weights.argtypes = [
-        *rows,
-        *[pointer, pointer, flag],
-        *[pointer, integer, integer],
-        *[pointer, integer, integer, integer],
-    ]
+    grad, weights = [pointer, *[integer] * 2], [pointer, *[integer] * 3]
+    library.smoothmax_weights.argtypes = [*rows, pointer, pointer, *grad, *weights]
     library.smoothmax_instructions.restype = ctypes.c_char_p
     library.smoothmax_use_instructions.argtypes = [ctypes.c_char_p]
     library.smoothmax_use_threads.argtypes = [pointer]

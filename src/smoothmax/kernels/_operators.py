@@ -67,31 +67,27 @@ def wide(x: Tensor) -> torch.dtype:
 
 
 def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> Tensor:
-    rows = rows_of(x, dims)
-    value = torch.empty(reduced(x, dims), dtype=x.dtype)
-    _forward(rows, sharpness, mean, value, None, None)
+    rows, value = rows_of(x, dims), _fake_logsumexp(x, dims, sharpness, mean)
+    _forward(rows, sharpness, mean, value.data_ptr(), None, None)
     return value
 
 
 def _logsumexp_parts(
     x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows = rows_of(x, dims)
-    value, anchor, total = _fake_parts(x, dims, sharpness, mean)
-    _forward(rows, sharpness, mean, value, anchor, total)
-    return value, anchor, total
+    rows, parts = rows_of(x, dims), _fake_parts(x, dims, sharpness, mean)
+    _forward(rows, sharpness, mean, *(part.data_ptr() for part in parts))
+    return parts
 
 
-def _forward(rows: Rows, sharpness: float, mean: bool, *results: Tensor | None) -> None:
-    addresses = (None if result is None else result.data_ptr() for result in results)
-    _succeed(LIBRARY.smoothmax_forward(*_arguments(rows, sharpness), mean, *addresses))
+def _forward(rows: Rows, sharpness: float, mean: bool, *results: int | None) -> None:
+    _succeed(LIBRARY.smoothmax_forward(*_arguments(rows), sharpness, mean, *results))
 
 
 def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
     rows = rows_of(x, dims)
-    room = torch.empty((2, rows.sizes[0] * rows.sizes[2]), dtype=wide(x))
     out, out_rows = like(x, dims, rows)
-    _weights(rows, sharpness, (room[0], room[1]), None, out_rows)
+    _weights(rows, sharpness, (None, None), (None, 0, 0), out_rows)
     return out
 
 
@@ -99,32 +95,32 @@ def _logsumexp_backward(
     grad: Tensor, x: Tensor, anchor: Tensor, total: Tensor, dims: Sequence[int], sharpness: float
 ) -> Tensor:
     rows = rows_of(x, dims)
-    shape = (rows.sizes[0], rows.sizes[2])
-    # The kernels trust addresses: what does not fit raises here.
-    parts = tuple(part.to(wide(x)).reshape(shape).contiguous() for part in (anchor, total))
+    outer, _, inner = rows.sizes
+    for part in (anchor, total):
+        # The kernels trust addresses.
+        if part.dtype != wide(x) or part.numel() != outer * inner or not part.is_contiguous():
+            raise ValueError("`anchor` and `total` must be those of `logsumexp_parts` for this x.")
     out, out_rows = like(x, dims, rows)
-    _weights(rows, sharpness, parts, grad.to(x.dtype).reshape(shape), out_rows)
+    grad = grad.to(x.dtype).reshape(outer, inner)
+    known, factor = (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride())
+    _weights(rows, sharpness, known, factor, out_rows)
     return out
 
 
 def _weights(
-    rows: Rows, sharpness: float, parts: tuple[Tensor, ...], grad: Tensor | None, out: Rows
+    rows: Rows,
+    sharpness: float,
+    known: tuple[int | None, int | None],
+    factor: tuple[int | None, int, int],
+    out: Rows,
 ) -> None:
-    """exp(k (x - anchor)) / total, times grad; without grad, anchor and total are computed first."""
-    anchor, total = parts
-    _succeed(
-        LIBRARY.smoothmax_weights(
-            *_arguments(rows, sharpness),
-            *(anchor.data_ptr(), total.data_ptr(), grad is not None),
-            *((None, 0, 0) if grad is None else (grad.data_ptr(), *grad.stride())),
-            *(out.tensor.data_ptr(), *out.strides),
-        )
-    )
+    """exp(k (x - anchor)) / total, times the factor; the two known ones are computed first if they are not."""
+    where = (out.tensor.data_ptr(), *out.strides)
+    _succeed(LIBRARY.smoothmax_weights(*_arguments(rows), sharpness, *known, *factor, *where))
 
 
-def _arguments(rows: Rows, sharpness: float) -> tuple[int | float, ...]:
-    x = rows.tensor
-    return CODES[x.dtype], x.data_ptr(), *rows.sizes, *rows.strides, sharpness
+def _arguments(rows: Rows) -> tuple[int, ...]:
+    return CODES[rows.tensor.dtype], rows.tensor.data_ptr(), *rows.sizes, *rows.strides
 
 
 def _succeed(failure: int) -> None:

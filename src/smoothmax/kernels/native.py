@@ -47,16 +47,18 @@ def mellowmax(x: Tensor, k: float, dims: Dims) -> Tensor:
 
 def softmax(x: Tensor, k: float, dims: Dims) -> Tensor:
     """The gradient of LSE_k, in the type of x."""
-    if _is_recorded(x):
-        # In the type that is computed in, so that a derivative rounds once too.
-        return _Softmax.apply(x.to(wide(x)), k, dims)[0].to(x.dtype)
-    return _ops.softmax(x, dims, k)
+    if not _is_recorded(x):
+        return _ops.softmax(x, dims, k)
+    # In the type that is computed in, so that a derivative rounds once too.
+    function = _Softmax if _transformed() else _DirectSoftmax
+    return function.apply(x.to(wide(x)), k, dims)[0].to(x.dtype)
 
 
 def _reduce(x: Tensor, k: float, dims: Dims, mean: bool) -> Tensor:
-    if _is_recorded(x):
-        return _LogSumExp.apply(x, k, dims, mean)[0]
-    return _ops.logsumexp(x, dims, k, mean)
+    if not _is_recorded(x):
+        return _ops.logsumexp(x, dims, k, mean)
+    function = _LogSumExp if _transformed() else _DirectLogSumExp
+    return function.apply(x, k, dims, mean)[0]
 
 
 def _is_recorded(x: Tensor) -> bool:
@@ -80,11 +82,14 @@ class _LogSumExp(torch.autograd.Function):
         x, ctx.k, ctx.dims, _ = inputs
         value, anchor, total = output
         ctx.mark_non_differentiable(anchor, total)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, value, anchor, total)
         ctx.save_for_forward(x)
 
     @staticmethod
     def backward(ctx, grad, *_):
+        if grad is None:
+            return None, None, None, None
         x, value, anchor, total = ctx.saved_tensors
         if not (torch.is_grad_enabled() or _transformed()):
             return _ops.logsumexp_backward(grad, x, anchor, total, ctx.dims, ctx.k), None, None, None
@@ -136,6 +141,30 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, x, k, dims):
         return _Softmax.apply(x.movedim(in_dims[0], 0), k, _after_batch(dims)), (0, 0)
+
+
+class _DirectLogSumExp(_LogSumExp):
+    """The same without transforms of torch.func, whose way in costs twice the rest of a small call."""
+
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _LogSumExp.forward(*inputs)
+        _LogSumExp.setup_context(ctx, inputs, output)
+        return output
+
+
+class _DirectSoftmax(_Softmax):
+    """As `_DirectLogSumExp`."""
+
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _Softmax.forward(*inputs)
+        _Softmax.setup_context(ctx, inputs, output)
+        return output
 
 
 def _after_batch(dims: Dims) -> Dims:
