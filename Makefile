@@ -5,7 +5,7 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup demo test check bench docs clean
+.PHONY: help setup demo test native sanitize check bench docs clean
 
 help:  ## say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1	/'
@@ -14,8 +14,8 @@ help:  ## say what the targets do
 	$(PY) -m venv .venv
 	touch $@
 
-# One stamp for each set of extras; a change of the requirements renews them.
-.venv/.installed-%: pyproject.toml constraints.txt | .venv/.made
+# One stamp for each set of extras; a change of the requirements or of the compiled kernels renews them.
+.venv/.installed-%: pyproject.toml constraints.txt $(wildcard csrc/*) | .venv/.made
 	@echo "Installing smoothmax[$*] into .venv (torch: 0.2 GB where pip knows a CPU build, else several GB)"
 	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_ARGS) -e '.[$*]'
 	touch $@
@@ -27,6 +27,15 @@ demo: .venv/.installed-cli  ## the main job: compare ways of setting the smoothn
 
 test: .venv/.installed-test  ## the test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+native:  ## compile the kernels once more, here (an installation does it too)
+	$(PY) csrc/build.py
+
+sanitize: .venv/.installed-test  ## the kernels' tests with every access and overflow checked
+	$(PY) csrc/build.py --sanitize --out build/sanitized/libsmoothmax.so
+	LD_PRELOAD=$$($${CXX:-g++} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	SMOOTHMAX_BACKEND=native SMOOTHMAX_LIBRARY=build/sanitized/libsmoothmax.so \
+	$(BIN)/python -m pytest tests/kernels -m "not plain" $(ARGS)
 
 check: .venv/.installed-dev  ## format, lint, types, and the tests once more with types checked at run time
 	$(BIN)/ruff format --check .
@@ -41,4 +50,4 @@ docs: .venv/.installed-dev  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv site smoothmax-out
+	rm -rf .venv build site smoothmax-out src/smoothmax/kernels/*.so src/smoothmax/kernels/*.dylib

@@ -12,6 +12,8 @@ from pathlib import Path
 SOURCE = Path(__file__).parent
 PACKAGE = SOURCE.parent / "src" / "smoothmax" / "kernels"
 NAME = "libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so"
+REASON = "not_compiled.txt"
+"""Beside where the library would be: why it is not there."""
 
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -Wall -Wextra".split()
 SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()

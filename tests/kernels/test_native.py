@@ -123,6 +123,17 @@ def test_arrays_read_only_negative_strided_and_swapped():
         np.testing.assert_allclose(smooth_argmax(view, sharpness=2.0), family.weights(x), rtol=10 * slack)
 
 
+def test_numbers_at_odd_addresses(instructions):
+    """As NumPy reads them from the middle of a file."""
+    values = np.random.default_rng(0).standard_normal(3000)
+    for dtype in (np.float64, np.float32, np.float16):
+        stored = b"x" + values.astype(dtype).tobytes()
+        x = torch.from_numpy(np.frombuffer(bytearray(stored), dtype, offset=1)).reshape(30, 100)
+        assert x.data_ptr() % x.element_size()
+        for dim in (0, 1):
+            check(x, 1.1, (dim,))
+
+
 def test_no_rows_and_no_entries():
     for shape, dims in (((0, 5), (1,)), ((5, 0), (0,)), ((2, 0, 3), (0, 2))):
         assert ops.logsumexp(torch.empty(shape), dims, 1.0, False).numel() == 0

@@ -18,7 +18,10 @@ from smoothmax._checks import check_choice
 VERSION = 1
 """Of the library's functions; a library that answers another one was built from other sources."""
 
-FILE = Path(__file__).with_name("libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so")
+NAME = "libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so"
+FILE = Path(os.environ.get("SMOOTHMAX_LIBRARY") or Path(__file__).with_name(NAME))
+REASON = Path(__file__).with_name("not_compiled.txt")
+"""Written at installation where nothing could be compiled."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def open_library() -> tuple[ctypes.CDLL | None, Backend]:
 def load(file: Path) -> ctypes.CDLL:
     """The library in a file, its functions declared."""
     if not file.exists():
-        raise Unusable(f"There is no {file.name} in {file.parent}: nothing was compiled at installation.")
+        why = REASON.read_text().strip() if REASON.exists() else "nothing was compiled"
+        raise Unusable(f"There is no {file}: {why}.")
     try:
         library = ctypes.CDLL(str(file))
         version = library.smoothmax_version()

@@ -37,6 +37,11 @@ def rows_of(x: Tensor, dims: Sequence[int]) -> Rows:
     return Rows(x, sizes, x.stride())
 
 
+def _aligned(x: Tensor) -> Tensor:
+    # NumPy can view a file at any byte; compilers rely on numbers lying at multiples of their size.
+    return x.clone() if x.data_ptr() % x.element_size() else x
+
+
 def order(x: Tensor, dims: Sequence[int]) -> list[int]:
     """The dims of x, those to reduce last."""
     return [*(d for d in range(x.ndim) if d not in dims), *dims]
@@ -67,7 +72,7 @@ def wide(x: Tensor) -> torch.dtype:
 
 
 def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> Tensor:
-    rows, value = rows_of(x, dims), _fake_logsumexp(x, dims, sharpness, mean)
+    rows, value = rows_of(_aligned(x), dims), _fake_logsumexp(x, dims, sharpness, mean)
     _forward(rows, sharpness, mean, value.data_ptr(), None, None)
     return value
 
@@ -75,7 +80,7 @@ def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> 
 def _logsumexp_parts(
     x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows, parts = rows_of(x, dims), _fake_parts(x, dims, sharpness, mean)
+    rows, parts = rows_of(_aligned(x), dims), _fake_parts(x, dims, sharpness, mean)
     _forward(rows, sharpness, mean, *(part.data_ptr() for part in parts))
     return parts
 
@@ -85,6 +90,7 @@ def _forward(rows: Rows, sharpness: float, mean: bool, *results: int | None) -> 
 
 
 def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
+    x = _aligned(x)
     rows = rows_of(x, dims)
     out, out_rows = like(x, dims, rows)
     _weights(rows, sharpness, (None, None), (None, 0, 0), out_rows)
@@ -94,6 +100,7 @@ def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
 def _logsumexp_backward(
     grad: Tensor, x: Tensor, anchor: Tensor, total: Tensor, dims: Sequence[int], sharpness: float
 ) -> Tensor:
+    x = _aligned(x)
     rows = rows_of(x, dims)
     outer, _, inner = rows.sizes
     for part in (anchor, total):
@@ -101,7 +108,7 @@ def _logsumexp_backward(
         if part.dtype != wide(x) or part.numel() != outer * inner or not part.is_contiguous():
             raise ValueError("`anchor` and `total` must be those of `logsumexp_parts` for this x.")
     out, out_rows = like(x, dims, rows)
-    grad = grad.to(x.dtype).reshape(outer, inner)
+    grad = _aligned(grad.to(x.dtype).reshape(outer, inner))
     known, factor = (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride())
     _weights(rows, sharpness, known, factor, out_rows)
     return out
