@@ -32,8 +32,8 @@ native:  ## compile the kernels once more, here (an installation does it too)
 	$(PY) csrc/build.py
 
 sanitize: .venv/.installed-test  ## the kernels' tests with every access and overflow checked
-	$(PY) csrc/build.py --sanitize --out build/sanitized/libsmoothmax.so
-	LD_PRELOAD=$$($${CXX:-g++} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	CXX=g++ $(PY) csrc/build.py --sanitize --out build/sanitized/libsmoothmax.so
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	SMOOTHMAX_BACKEND=native SMOOTHMAX_LIBRARY=build/sanitized/libsmoothmax.so \
 	$(BIN)/python -m pytest tests/kernels -m "not plain" $(ARGS)
 
@@ -50,4 +50,4 @@ docs: .venv/.installed-dev  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv build site smoothmax-out src/smoothmax/kernels/*.so src/smoothmax/kernels/*.dylib
+	rm -rf .venv build site smoothmax-out src/smoothmax/kernels/lib

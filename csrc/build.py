@@ -1,4 +1,4 @@
-"""Builds the native library: `python csrc/build.py`. Needs g++ or clang++ and nothing else, torch least of all."""
+"""Builds the native library: `python csrc/build.py`. Needs g++ or clang++, and nothing of torch."""
 
 import argparse
 import os
@@ -10,19 +10,19 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).parent
-PACKAGE = SOURCE.parent / "src" / "smoothmax" / "kernels"
+TARGET = SOURCE.parent / "src" / "smoothmax" / "kernels" / "lib"
 NAME = "libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so"
 REASON = "not_compiled.txt"
 """Beside where the library would be: why it is not there."""
 
-FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -Wall -Wextra".split()
-SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()
+FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -Wall -Wextra"
+SANITIZE = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 #: The instruction sets that one library holds; which one runs is found out when it is loaded.
-INSTRUCTIONS = {"baseline": []}
+INSTRUCTIONS = {"baseline": ""}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTIONS["avx2"] = "-mavx2 -mfma".split()
-    INSTRUCTIONS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512".split()
+    INSTRUCTIONS["avx2"] = "-mavx2 -mfma"
+    INSTRUCTIONS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512"
 
 
 class CannotBuild(Exception):
@@ -42,12 +42,12 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
     if sys.platform == "win32":
         raise CannotBuild("the sources need g++ or clang++ on Linux or macOS")
     cxx = compiler()
-    flags = [*FLAGS, *(SANITIZE if sanitize else [])]
+    flags = f"{FLAGS} {SANITIZE if sanitize else ''}".split()
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for name, extra in INSTRUCTIONS.items():
             objects.append(Path(folder) / f"{name}.o")
-            run(cxx, *flags, *extra, f"-DISA={name}", "-c", SOURCE / "kernels.cpp", "-o", objects[-1])
+            run(cxx, *flags, *extra.split(), f"-DISA={name}", "-c", SOURCE / "kernels.cpp", "-o", objects[-1])
         objects.append(Path(folder) / "smoothmax.o")
         run(cxx, *flags, "-c", SOURCE / "smoothmax.cpp", "-o", objects[-1])
         library = Path(folder) / NAME
@@ -72,7 +72,7 @@ def run(*command: object) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=PACKAGE / NAME, help="where the library goes")
+    parser.add_argument("--out", type=Path, default=TARGET / NAME, help="where the library goes")
     parser.add_argument("--sanitize", action="store_true", help="for tests: stop at the first bad access")
     given = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
-"""Compiles the native library into the wheel, or into the source tree of an editable install; or says why not.
+"""Compiles the native library into a wheel, or into the source tree of an editable install, or says why not.
 
-`SMOOTHMAX_COMPILE` is `try` (the default: without a compiler the package is installed without the library, and
+`SMOOTHMAX_COMPILE` is `try` (the default: without a compiler the package goes without the library, and
 `smoothmax.backend()` tells the reason), `always` (for those who make wheels: fail instead) or `never`.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).parent))
-import build  # noqa: E402  (beside this file, which hatchling loads by its path)
+import build
 
 
 class CompileKernels(BuildHookInterface):
@@ -21,14 +21,16 @@ class CompileKernels(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and tell hatchling what came of it."""
-        library, reason = build.PACKAGE / build.NAME, build.PACKAGE / build.REASON
+        library, reason = build.TARGET / build.NAME, build.TARGET / build.REASON
         try:
             compile_for(library)
         except build.CannotBuild as error:
             if wish() == "always":
                 raise
             self.app.display_warning(f"smoothmax goes without its compiled kernels, slower: {error}")
-            library.unlink(missing_ok=True)
+            if version == "editable":
+                library.unlink(missing_ok=True)  # of other sources, perhaps
+            reason.parent.mkdir(exist_ok=True)
             reason.write_text(f"{error}\n")
             build_data["artifacts"].append(str(reason.relative_to(self.root)))
             return

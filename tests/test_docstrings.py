@@ -13,7 +13,7 @@ from torch import nn
 import smoothmax
 from _source import ROOT
 
-SUBPACKAGES = ("diagnose", "families", "functional", "migrate", "nn", "ops", "scale")
+SUBPACKAGES = ("diagnose", "families", "functional", "kernels", "migrate", "nn", "ops", "scale")
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Gap", "Domain", "Source", "Example")
 
 

@@ -10,7 +10,7 @@ import pytest
 import smoothmax
 from _source import PACKAGE, ROOT, tree
 
-SUBPACKAGES = ("diagnose", "families", "functional", "migrate", "nn", "ops", "scale")
+SUBPACKAGES = ("diagnose", "families", "functional", "kernels", "migrate", "nn", "ops", "scale")
 every_subpackage = pytest.mark.parametrize("name", SUBPACKAGES)
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothmax import diagnose, families, functional, migrate, nn, ops, scale
+    from smoothmax import diagnose, families, functional, kernels, migrate, nn, ops, scale
     from smoothmax.diagnose import (
         Cuts,
         LintReport,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         QuasiSum,
         SquareRoot,
     )
+    from smoothmax.kernels import Backend, backend
     from smoothmax.ops import (
         Continuation,
         hvp,
@@ -87,6 +88,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accumulator",
     "AdaCos",
+    "Backend",
     "Boltzmann",
     "Calibration",
     "CalibrationError",
@@ -114,6 +116,7 @@ __all__ = [
     "Verdict",
     "adacos_fixed_point",
     "adacos_fixed_scale",
+    "backend",
     "best_probability",
     "calibrate",
     "calibration_error",
@@ -125,6 +128,7 @@ __all__ = [
     "functional",
     "hvp",
     "initial_loss_bound",
+    "kernels",
     "l2_softmax_scale",
     "lint",
     "loss_floor",
@@ -159,7 +163,7 @@ __all__ = [
     "verdict",
 ]
 
-_PACKAGES = ("families", "ops", "functional", "nn", "scale", "diagnose", "migrate")
+_PACKAGES = ("kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate")
 
 
 def __getattr__(name: str) -> object:

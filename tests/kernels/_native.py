@@ -1,7 +1,5 @@
 """What the tests of the compiled kernels share."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -11,19 +9,8 @@ from smoothmax.kernels._library import LIBRARY
 
 F32, F64 = torch.float32, torch.float64
 HALVES = (torch.bfloat16, torch.float16)
-INSTRUCTIONS = ("avx512", "avx2", "baseline")
 
 needs_library = pytest.mark.skipif(LIBRARY is None, reason="the compiled kernels are not in use")
-
-
-@pytest.fixture(params=INSTRUCTIONS)
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this processor has."""
-    best = LIBRARY.smoothmax_instructions()
-    if LIBRARY.smoothmax_use_instructions(request.param.encode()):
-        pytest.skip(f"not here: {request.param}")
-    yield request.param
-    LIBRARY.smoothmax_use_instructions(best)
 
 
 def exact(kernel: str, x: Tensor, k: float, dims: tuple[int, ...]) -> Tensor:

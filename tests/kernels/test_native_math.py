@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from _native import needs_library
 
-from _native import instructions, needs_library  # noqa: F401
 from smoothmax.kernels._library import LIBRARY
 
 pytestmark = needs_library
@@ -57,7 +57,9 @@ def test_float64_functions_are_within_two_units(instructions):
     x = np.concatenate([*spread, *near])
     assert units(apply(EXP, x), _exact(mpmath.exp, np.exp, x)) <= 1.2
     assert units(apply(EXPM1, x), _exact(mpmath.expm1, np.expm1, x)) <= 1.3
-    z = np.concatenate([np.exp(random.uniform(-80, 25, 100_000)), np.arange(5000.0), np.geomspace(0.4, 0.45, 5000)])
+    z = np.concatenate(
+        [np.exp(random.uniform(-80, 25, 100_000)), np.arange(5000.0), np.geomspace(0.4, 0.45, 5000)]
+    )
     assert units(apply(LOG1P, z[z > 0]), _exact(mpmath.log1p, np.log1p, z[z > 0])) <= 1.0
     u = np.exp(random.uniform(-30, np.log(0.5), 100_000))
     assert units(apply(LOG, u), _exact(mpmath.log, np.log, u)) <= 1.0

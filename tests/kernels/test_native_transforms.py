@@ -8,10 +8,10 @@ import threading
 
 import pytest
 import torch
+from _native import F32, F64, HALVES, needs_library
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from _native import F32, F64, HALVES, needs_library
 from smoothmax import LogSumExp, MellowMax, smooth_argmax, smooth_max
 from smoothmax.kernels import native, reference
 
@@ -20,15 +20,15 @@ ops = torch.ops.smoothmax
 
 
 def naive_logsumexp(x, k, dims):
-    return torch.logsumexp(k * x, dims, keepdim=True) / k
+    return torch.logsumexp(k * x, dims) / k
 
 
 def naive_mellowmax(x, k, dims):
-    return naive_logsumexp(x, k, dims) - torch.ones_like(x).sum(dims, keepdim=True).log() / k
+    return naive_logsumexp(x, k, dims) - torch.ones_like(x).sum(dims).log() / k
 
 
 def naive_softmax(x, k, dims):
-    return torch.exp(k * (x - naive_logsumexp(x, k, dims)))
+    return torch.exp(k * x - torch.logsumexp(k * x, dims, keepdim=True))
 
 
 PAIRS = [
@@ -80,7 +80,9 @@ def test_first_second_and_third_derivatives(kernel, naive, dims):
 def test_gradcheck_of_both_orders_and_forward_mode(kernel, naive):
     x = numbers(3, 4).requires_grad_()
     assert gradcheck(lambda x: kernel(x, 0.9, (1,)), (x,), check_forward_ad=True, check_batched_grad=True)
-    assert gradgradcheck(lambda x: kernel(x, 0.9, (1,)), (x,), check_fwd_over_rev=True, check_batched_grad=True)
+    assert gradgradcheck(
+        lambda x: kernel(x, 0.9, (1,)), (x,), check_fwd_over_rev=True, check_batched_grad=True
+    )
 
 
 def test_second_derivatives_are_finite_where_the_maximum_is_infinite():
@@ -150,7 +152,9 @@ def test_torch_func_agrees_with_the_formula(kernel, naive, dims):
     for order in (ours, torch.func.grad(ours)), (theirs, torch.func.grad(theirs)):
         assert all(f(x).isfinite().all() for f in order)
     for mine, known in ((ours, theirs), (torch.func.grad(ours), torch.func.grad(theirs))):
-        for got, want in zip(torch.func.jvp(mine, (x,), (v,)), torch.func.jvp(known, (x,), (v,)), strict=True):
+        for got, want in zip(
+            torch.func.jvp(mine, (x,), (v,)), torch.func.jvp(known, (x,), (v,)), strict=True
+        ):
             close(got, want, 1e-11)
         _, pull = torch.func.vjp(mine, x)
         _, pull_known = torch.func.vjp(known, x)
@@ -169,9 +173,7 @@ def test_batches_of_every_dim_and_depth(kernel, naive, batch):
     close(twice, torch.func.vmap(torch.func.vmap(lambda x: naive(x, 1.2, (0,)), 1), batch)(x))
     ours, theirs = weighted(kernel, 1.2, (0,)), weighted(naive, 1.2, (0,))
     for transform in (torch.func.grad, torch.func.hessian, torch.func.jacfwd):
-        close(
-            torch.func.vmap(transform(ours), batch)(x), torch.func.vmap(transform(theirs), batch)(x), 1e-11
-        )
+        close(torch.func.vmap(transform(ours), batch)(x), torch.func.vmap(transform(theirs), batch)(x), 1e-11)
     push = torch.func.vmap(lambda x: torch.func.jvp(ours, (x,), (x,))[1], batch)(x)
     close(push, torch.func.vmap(lambda x: torch.func.jvp(theirs, (x,), (x,))[1], batch)(x), 1e-11)
 
@@ -179,14 +181,15 @@ def test_batches_of_every_dim_and_depth(kernel, naive, batch):
 def test_batched_pullbacks():
     x = numbers(3, 4).requires_grad_()
     value = native.logsumexp(x, 1.0, (1,))
-    basis = torch.eye(3, dtype=F64).reshape(3, 3, 1)
+    basis = torch.eye(3, dtype=F64)
     (got,) = torch.autograd.grad(value, x, basis, is_grads_batched=True)
-    close(got, basis * native.softmax(x.detach(), 1.0, (1,)))
+    want = basis[..., None] * native.softmax(x.detach(), 1.0, (1,))
+    close(got, want)
     for options in ({"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
         jacobian = torch.autograd.functional.jacobian(
             lambda x: native.logsumexp(x, 1.0, (1,)), x.detach(), **options
         )
-        close(jacobian[:, 0], basis * native.softmax(x.detach(), 1.0, (1,)))
+        close(jacobian, want)
 
 
 def test_dual_numbers_carry_a_tangent():
@@ -195,7 +198,7 @@ def test_dual_numbers_carry_a_tangent():
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, v)
         value = forward_ad.unpack_dual(native.logsumexp(dual, 2.0, (1,)))
-        close(value.tangent, (native.softmax(x, 2.0, (1,)) * v).sum(1, keepdim=True))
+        close(value.tangent, (native.softmax(x, 2.0, (1,)) * v).sum(1))
         mean = forward_ad.unpack_dual(native.mellowmax(dual, 2.0, (1,)))
         close(mean.tangent, value.tangent)
         weights = forward_ad.unpack_dual(native.softmax(dual, 2.0, (1,)))
@@ -275,7 +278,7 @@ def test_the_backward_operator_refuses_what_does_not_fit():
         with pytest.raises(ValueError, match="must be those of `logsumexp_parts`"):
             ops.logsumexp_backward(value, x, bad, total, (1,), 1.0)
     with pytest.raises(RuntimeError, match="shape"):
-        ops.logsumexp_backward(torch.ones(2, 1), x, anchor, total, (1,), 1.0)
+        ops.logsumexp_backward(torch.ones(2), x, anchor, total, (1,), 1.0)
 
 
 def test_a_negated_view_is_read_as_its_values():
@@ -309,7 +312,9 @@ def test_autocast_changes_nothing():
             assert torch.equal(value, expected)
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
             assert gradient.dtype == F32
-            assert torch.equal(LogSumExp(2.0).value(x.to(dtype)), LogSumExp(2.0).value(x.to(dtype).float()).to(dtype))
+            assert torch.equal(
+                LogSumExp(2.0).value(x.to(dtype)), LogSumExp(2.0).value(x.to(dtype).float()).to(dtype)
+            )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -16,7 +16,7 @@ from torch import Tensor
 from smoothmax._checks import check_floating, check_positive
 from smoothmax.families._blocks import in_blocks
 from smoothmax.families._pair import TwoEntries
-from smoothmax.kernels import native
+from smoothmax.kernels.native import Compiled, NativeKernel, serves
 from smoothmax.kernels.reference import Dims, Mass
 
 Dim = int | Sequence[int]
@@ -29,7 +29,6 @@ POSITIVE_MAXIMUM = "a maximum above 0"
 
 Norm = Literal["l2", "linf"]
 Kernel = Callable[[Tensor, float | Tensor, Dims, Mass], Tensor]
-Compiled = Callable[[Tensor, float, Dims], Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ class Family(TwoEntries):
     """
 
     properties: ClassVar[Properties]
-    _compiled_value: ClassVar[Compiled | None] = None
-    _compiled_weights: ClassVar[Compiled | None] = None
+    _compiled: ClassVar[Compiled | None] = None
     """`_value` and `_weights` of `kernels.native`, for the families that it has them for."""
 
     @property
@@ -89,7 +87,15 @@ class Family(TwoEntries):
     ) -> Float[Tensor, "*reduced"]:
         """The smooth maximum along `dim`."""
         mass = combine_mass(x, where, weights)
-        return reduce_with(self._value, x, self.parameter, dim, mass=mass, keepdim=False, compiled=self._compiled_value)
+        return reduce_with(
+            self._value,
+            x,
+            self.parameter,
+            dim,
+            mass=mass,
+            keepdim=False,
+            compiled=self._compiled and self._compiled.value,
+        )
 
     def weights(
         self,
@@ -101,7 +107,15 @@ class Family(TwoEntries):
     ) -> Float[Tensor, "*dims"]:
         """The gradient of `value` with respect to x: a smooth one-hot argmax."""
         mass = combine_mass(x, where, weights)
-        return reduce_with(self._weights, x, self.parameter, dim, mass=mass, keepdim=True, compiled=self._compiled_weights)
+        return reduce_with(
+            self._weights,
+            x,
+            self.parameter,
+            dim,
+            mass=mass,
+            keepdim=True,
+            compiled=self._compiled and self._compiled.weights,
+        )
 
     def gap_of(
         self,
@@ -184,7 +198,7 @@ def reduce_with(
     *,
     keepdim: bool,
     mass: Mass = None,
-    compiled: Compiled | None = None,
+    compiled: NativeKernel | None = None,
 ) -> Tensor:
     """Apply a kernel that keeps reduced dims: normalise `dim`, place the knob, mind the dtype.
 
@@ -195,13 +209,12 @@ def reduce_with(
         dim: one dim or several, negative ones counting from the end.
         keepdim: whether the result keeps the reduced dims.
         mass: what an entry counts, broadcasting against x.
-        compiled: computes the same, where `kernels.native` serves.
+        compiled: computes the same, with or without reduced dims as it should, where `kernels.native` serves.
     """
     check_floating("x", x)
     dims = normalize_dims(x, dim)
-    if compiled is not None and mass is None and native.serves(x, knob):
-        result = compiled(x, float(knob), dims)
-        return result if keepdim else _squeeze(result, dims)
+    if compiled is not None and mass is None and serves(x, knob):
+        return compiled(x, float(knob), dims)
     wide = torch.promote_types(x.dtype, torch.float32)
     if mass is not None:
         mass = mass.expand_as(x)

@@ -63,8 +63,7 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
         domain=EVERY_REAL,
     )
     _infinite_at_zero: ClassVar[bool] = True
-    _compiled_value = staticmethod(native.logsumexp)
-    _compiled_weights = staticmethod(native.softmax)
+    _compiled: ClassVar[native.Compiled | None] = native.LOGSUMEXP
 
     def gap(self, n: int) -> float:
         """ln(n)/k: the gap where all n entries are equal. For a scalar k."""

@@ -53,8 +53,7 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
         differentiability=math.inf,
         domain=EVERY_REAL,
     )
-    _compiled_value = staticmethod(native.mellowmax)
-    _compiled_weights = staticmethod(native.softmax)
+    _compiled: ClassVar[native.Compiled | None] = native.MELLOWMAX
 
     def gap(self, n: int) -> float:
         """ln(n)/k: approached where one entry lies far above the others. For a scalar k."""

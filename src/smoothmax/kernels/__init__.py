@@ -1,6 +1,10 @@
-"""Log-sum-exp in one place: what the families and the losses are computed with."""
+"""Log-sum-exp in one place: what families and losses are computed with, compiled or in plain torch."""
 
 import torch
+
+from smoothmax.kernels._library import Backend, backend
+
+__all__ = ["Backend", "backend"]
 
 
 def _settle_vector_math() -> None:

@@ -18,9 +18,9 @@ from smoothmax._checks import check_choice
 VERSION = 1
 """Of the library's functions; a library that answers another one was built from other sources."""
 
-NAME = "libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so"
-FILE = Path(os.environ.get("SMOOTHMAX_LIBRARY") or Path(__file__).with_name(NAME))
-REASON = Path(__file__).with_name("not_compiled.txt")
+FOLDER = Path(__file__).with_name("lib")
+FILE = FOLDER / ("libsmoothmax.dylib" if sys.platform == "darwin" else "libsmoothmax.so")
+REASON = FOLDER / "not_compiled.txt"
 """Written at installation where nothing could be compiled."""
 
 
@@ -53,17 +53,22 @@ def open_library() -> tuple[ctypes.CDLL | None, Backend]:
     if wanted == "reference":
         return None, Backend("reference", "SMOOTHMAX_BACKEND asks for it.")
     try:
-        library = load(FILE)
+        library = load(chosen_file())
     except Unusable as error:
         if wanted == "native":
             raise ImportError(
-                f"`SMOOTHMAX_BACKEND` must not be 'native' where the compiled kernels cannot be used: {error} "
+                f"`SMOOTHMAX_BACKEND` must not be 'native' without usable compiled kernels: {error} "
                 "Build them with `make native`, or unset it."
             ) from error
         return None, Backend("reference", str(error))
     threads = share_threads(library)
     reason = "SMOOTHMAX_BACKEND asks for it." if wanted else "The compiled kernels are there."
     return library, Backend("native", reason, library.smoothmax_instructions().decode(), threads)
+
+
+def chosen_file() -> Path:
+    """Where the library is, or would be."""
+    return Path(os.environ.get("SMOOTHMAX_LIBRARY") or FILE)
 
 
 def load(file: Path) -> ctypes.CDLL:
@@ -113,6 +118,9 @@ def backend() -> Backend:
     The environment variable `SMOOTHMAX_BACKEND`, set to `native` or `reference` before smoothmax is used,
     forces one. Compiled kernels serve CPU tensors and a sharpness that is a number, without `where` and
     `weights`; everything else is plain torch on either back end, and so is what torch.compile traces.
+
+    Returns:
+        The name, the reason, the instruction set and whether torch's threads are shared.
 
     Example:
         >>> backend().name in ("native", "reference")

@@ -1,12 +1,13 @@
 """The compiled kernels as operators of torch: `torch.ops.smoothmax`.
 
 They have no derivatives; `kernels.native` has. As operators they work under fake tensors, functionalisation
-and dispatch modes, which a bare call by address would not. Reduced dims are kept with size 1.
+and dispatch modes, which a bare call by address would not. The value has lost the reduced dims; anchor and
+total keep them with size 1.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,16 +17,23 @@ from smoothmax.kernels._library import LIBRARY
 CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 """The numbers by which the library knows the types."""
 
+
+Addresses = tuple[int | None, ...]
+"""Of tensors, strides among them."""
+
+_library: Any = LIBRARY
+
+
 class Rows(NamedTuple):
     """A tensor as outer x n x inner, n the entries reduced: a view of it, or a copy where there is none."""
 
     tensor: Tensor
     sizes: tuple[int, int, int]
-    strides: tuple[int, int, int]
+    strides: tuple[int, ...]
 
 
 def rows_of(x: Tensor, dims: Sequence[int]) -> Rows:
-    """x with `dims`, in order, made one dim and those before and after them one each."""
+    """X with `dims`, in order, made one dim and those before and after them one each."""
     if dims[-1] - dims[0] + 1 != len(dims):
         x = x.permute(order(x, dims))
         dims = range(x.ndim - len(dims), x.ndim)
@@ -62,6 +70,11 @@ def like(x: Tensor, dims: Sequence[int], rows: Rows) -> tuple[Tensor, Rows]:
 
 
 def reduced(x: Tensor, dims: Sequence[int]) -> list[int]:
+    """The shape of x without reduced dims."""
+    return [size for d, size in enumerate(x.shape) if d not in dims]
+
+
+def kept(x: Tensor, dims: Sequence[int]) -> list[int]:
     """The shape of x, with 1 for reduced dims."""
     return [1 if d in dims else size for d, size in enumerate(x.shape)]
 
@@ -86,7 +99,7 @@ def _logsumexp_parts(
 
 
 def _forward(rows: Rows, sharpness: float, mean: bool, *results: int | None) -> None:
-    _succeed(LIBRARY.smoothmax_forward(*_arguments(rows), sharpness, mean, *results))
+    _succeed(_library.smoothmax_forward(*_arguments(rows), sharpness, mean, *results))
 
 
 def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
@@ -109,21 +122,16 @@ def _logsumexp_backward(
             raise ValueError("`anchor` and `total` must be those of `logsumexp_parts` for this x.")
     out, out_rows = like(x, dims, rows)
     grad = _aligned(grad.to(x.dtype).reshape(outer, inner))
-    known, factor = (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride())
-    _weights(rows, sharpness, known, factor, out_rows)
+    _weights(
+        rows, sharpness, (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride()), out_rows
+    )
     return out
 
 
-def _weights(
-    rows: Rows,
-    sharpness: float,
-    known: tuple[int | None, int | None],
-    factor: tuple[int | None, int, int],
-    out: Rows,
-) -> None:
-    """exp(k (x - anchor)) / total, times the factor; the two known ones are computed first if they are not."""
+def _weights(rows: Rows, sharpness: float, known: Addresses, factor: Addresses, out: Rows) -> None:
+    """exp(k (x - anchor)) / total, times the factor; those two are computed first where they are None."""
     where = (out.tensor.data_ptr(), *out.strides)
-    _succeed(LIBRARY.smoothmax_weights(*_arguments(rows), sharpness, *known, *factor, *where))
+    _succeed(_library.smoothmax_weights(*_arguments(rows), sharpness, *known, *factor, *where))
 
 
 def _arguments(rows: Rows) -> tuple[int, ...]:
@@ -142,8 +150,8 @@ def _fake_logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
 def _fake_parts(
     x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shape = reduced(x, dims)
-    return x.new_empty(shape), x.new_empty(shape, dtype=wide(x)), x.new_empty(shape, dtype=wide(x))
+    shape, dtype = kept(x, dims), wide(x)
+    return x.new_empty(reduced(x, dims)), x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype)
 
 
 def _fake_softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:

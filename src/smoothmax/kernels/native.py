@@ -9,12 +9,17 @@ so that derivatives of every order, forward and backward, are made of these two 
 infinite has constant weights.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.kernels._operators import CODES, wide
 from smoothmax.kernels.reference import Dims, least_sharpness
+
+NativeKernel = Callable[[Tensor, float, Dims], Tensor]
 
 _ops = torch.ops.smoothmax
 _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
@@ -36,7 +41,7 @@ def serves(x: Tensor, k: float | Tensor) -> bool:
 
 
 def logsumexp(x: Tensor, k: float, dims: Dims) -> Tensor:
-    """LSE_k over `dims`, kept with size 1, in the type of x."""
+    """LSE_k over `dims`, which are gone from the result, in the type of x."""
     return _reduce(x, k, dims, False)
 
 
@@ -71,105 +76,112 @@ def _is_recorded(x: Tensor) -> bool:
 
 
 class _LogSumExp(torch.autograd.Function):
-    """The value, and beside it the anchor and the total from which the backward pass makes weights."""
+    """x, k, dims, mean -> the value; the anchor and the total, which make weights in the backward pass."""
 
     @staticmethod
-    def forward(x: Tensor, k: float, dims: Dims, mean: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(*inputs: Any) -> Any:
+        x, k, dims, mean = inputs
         return _ops.logsumexp_parts(x, dims, k, mean)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):  # noqa: ANN
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         x, ctx.k, ctx.dims, _ = inputs
-        value, anchor, total = output
+        _, anchor, total = output
         ctx.mark_non_differentiable(anchor, total)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, value, anchor, total)
+        ctx.set_materialize_grads(False)  # those two would get zeros
+        ctx.save_for_backward(x, anchor, total)
         ctx.save_for_forward(x)
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(ctx: Any, *grads: Any) -> Any:
+        grad, nothing = grads[0], (None, None, None)
         if grad is None:
-            return None, None, None, None
-        x, value, anchor, total = ctx.saved_tensors
+            return None, *nothing
+        x, anchor, total = ctx.saved_tensors
         if not (torch.is_grad_enabled() or _transformed()):
-            return _ops.logsumexp_backward(grad, x, anchor, total, ctx.dims, ctx.k), None, None, None
+            return _ops.logsumexp_backward(grad, x, anchor, total, ctx.dims, ctx.k), *nothing
         # No path leads to a row of nothing but -inf, whatever comes from above.
-        grad = torch.where(value == -torch.inf, 0, grad).to(anchor.dtype)
-        return (grad * softmax(x.to(anchor.dtype), ctx.k, ctx.dims)).to(x.dtype), None, None, None
+        grad = torch.where(anchor == -torch.inf, 0, grad.reshape(anchor.shape)).to(anchor.dtype)
+        return (grad * softmax(x.to(anchor.dtype), ctx.k, ctx.dims)).to(x.dtype), *nothing
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx: Any, *tangents: Any) -> Any:
         (x,) = ctx.saved_tensors
         p = softmax(x.to(wide(x)), ctx.k, ctx.dims)
-        return (p * tangent.to(p.dtype)).sum(ctx.dims, keepdim=True).to(x.dtype), None, None
+        return (p * tangents[0].to(p.dtype)).sum(ctx.dims).to(x.dtype), None, None
 
     @staticmethod
-    def vmap(info, in_dims, x, k, dims, mean):
-        return _LogSumExp.apply(x.movedim(in_dims[0], 0), k, _after_batch(dims), mean), (0, 0, 0)
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _LogSumExp.apply(*_batch_first(in_dims, *inputs)), (0, 0, 0)
 
 
 class _Softmax(torch.autograd.Function):
-    """The weights, and the anchor, which tells the rows whose weights are constant."""
+    """x, k, dims -> the weights; and the anchor, which tells the rows whose weights are constant."""
 
     @staticmethod
-    def forward(x: Tensor, k: float, dims: Dims) -> tuple[Tensor, Tensor]:
+    def forward(*inputs: Any) -> Any:
+        x, k, dims = inputs
         return _ops.softmax(x, dims, k), x.amax(dims, keepdim=True)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):  # noqa: ANN
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         _, ctx.k, ctx.dims = inputs
-        p, anchor = output
-        ctx.mark_non_differentiable(anchor)
-        ctx.save_for_backward(p, anchor)
-        ctx.save_for_forward(p, anchor)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output)
+        ctx.save_for_forward(*output)
 
     @staticmethod
-    def backward(ctx, grad, _):
-        return _Softmax._change(ctx, grad), None, None
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _change(ctx, grads[0]), None, None
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _Softmax._change(ctx, tangent), None
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _change(ctx, tangents[0]), None
 
     @staticmethod
-    def _change(ctx, v):
-        """k p (v - p . v): the derivative is symmetric."""
-        p, anchor = ctx.saved_tensors
-        change = ctx.k * p * (v - (p * v).sum(ctx.dims, keepdim=True))
-        return torch.where(torch.isinf(anchor), 0, change)
-
-    @staticmethod
-    def vmap(info, in_dims, x, k, dims):
-        return _Softmax.apply(x.movedim(in_dims[0], 0), k, _after_batch(dims)), (0, 0)
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _Softmax.apply(*_batch_first(in_dims, *inputs)), (0, 0)
 
 
-class _DirectLogSumExp(_LogSumExp):
-    """The same without transforms of torch.func, whose way in costs twice the rest of a small call."""
-
-    setup_context = torch.autograd.Function.setup_context
-
-    @staticmethod
-    def forward(ctx, *inputs):
-        output = _LogSumExp.forward(*inputs)
-        _LogSumExp.setup_context(ctx, inputs, output)
-        return output
+def _change(ctx: Any, v: Tensor) -> Tensor:
+    """K p (v - p . v): the derivative is symmetric, so that it serves both ways."""
+    p, anchor = ctx.saved_tensors
+    change = ctx.k * p * (v - (p * v).sum(ctx.dims, keepdim=True))
+    return torch.where(torch.isinf(anchor), 0, change)
 
 
-class _DirectSoftmax(_Softmax):
-    """As `_DirectLogSumExp`."""
-
-    setup_context = torch.autograd.Function.setup_context
-
-    @staticmethod
-    def forward(ctx, *inputs):
-        output = _Softmax.forward(*inputs)
-        _Softmax.setup_context(ctx, inputs, output)
-        return output
+def _batch_first(in_dims: Any, x: Tensor, k: float, dims: Dims, *others: Any) -> tuple[Any, ...]:
+    return x.movedim(in_dims[0], 0), k, tuple(d + 1 for d in dims), *others
 
 
-def _after_batch(dims: Dims) -> Dims:
-    return tuple(d + 1 for d in dims)
+def _without_transforms(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
+    """The same, not for torch.func, whose way in takes twice the time of all the rest of a small call."""
+
+    class Direct(function):
+        setup_context = torch.autograd.Function.setup_context
+
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = function.forward(*inputs)
+            function.setup_context(ctx, inputs, output)
+            return output
+
+    return Direct
 
 
-_LARGEST = {dtype: torch.finfo(torch.promote_types(dtype, torch.float32)).max for dtype in CODES}
-_LEAST = {dtype: least_sharpness(torch.empty(0, dtype=torch.promote_types(dtype, torch.float32))) for dtype in CODES}
+_DirectLogSumExp, _DirectSoftmax = map(_without_transforms, (_LogSumExp, _Softmax))
+
+_WIDE = {dtype: torch.promote_types(dtype, torch.float32) for dtype in CODES}
+_LARGEST = {dtype: torch.finfo(computed).max for dtype, computed in _WIDE.items()}
+_LEAST = {dtype: least_sharpness(torch.empty(0, dtype=computed)) for dtype, computed in _WIDE.items()}
+
+
+class Compiled(NamedTuple):
+    """The kernels of a family."""
+
+    value: NativeKernel
+    weights: NativeKernel
+
+
+LOGSUMEXP = Compiled(logsumexp, softmax)
+MELLOWMAX = Compiled(mellowmax, softmax)
