@@ -245,6 +245,15 @@ def test_tracing_by_dispatch_sees_operators_and_not_addresses():
     close(exported(y), LogSumExp(1.5).value(y))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_traced_module_needs_nothing_of_ours():
+    """As its graph is translated for other machines."""
+    traced = torch.jit.trace(_Layer(), numbers(3, 5))
+    assert "smoothmax::" not in str(traced.inlined_graph)
+    y = numbers(3, 5)
+    close(traced(y), LogSumExp(1.5).value(y))
+
+
 class _Layer(torch.nn.Module):
     def forward(self, x):
         return LogSumExp(1.5).value(x)
