@@ -26,8 +26,8 @@ _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tru
 
 
 def serves(x: Tensor, k: float | Tensor) -> bool:
-    """Whether the compiled kernels compute this; tracers get plain torch, which they fuse or translate."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or LIBRARY is None or isinstance(k, Tensor):
+    """Whether the compiled kernels compute this; torch.compile gets plain torch, which it fuses."""
+    if torch.compiler.is_compiling() or LIBRARY is None or isinstance(k, Tensor):
         return False
     return (
         type(x) in (Tensor, torch.nn.Parameter)
