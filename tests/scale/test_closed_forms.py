@@ -416,6 +416,11 @@ def test_no_arrangement_of_100_000_lies_below_the_floor(scale):
             r"`margin` must be below 0.3, got 0.4",
         ),
         (lambda: scale_for(10, loss=0.1, margin=math.inf), ValueError, r"`margin` must be finite, got inf"),
+        (
+            lambda: scale_for(10, loss=0.1, margin=torch.tensor(0.1)),
+            TypeError,
+            r"`margin` must be a number, got tensor\(0.1000\)",
+        ),
         (lambda: scale_for(10, loss=0.1, margin="0.1"), TypeError, r"`margin` must be a number, got '0.1'"),
         (lambda: reached(10, -1.0), ValueError, r"`scale` must be >= 0 and finite, got -1.0"),
         (lambda: reached(1, 1.0), ValueError, r"`num_classes` must be at least 2, got 1"),

@@ -143,6 +143,10 @@ def test_far_scales_and_scale_0_end_where_they_must():
     assert loss_floor(3, 0.0, priors=priors) == pytest.approx(math.log(3), rel=1e-12)
     assert 0 < loss_floor(3, 60.0, priors=priors) < loss_floor(3, 60.0)
     assert loss_floor(3, 1e5, priors=priors) == 0.0
+    far = scale_for(3, loss=1e-200, priors=priors)
+    assert 0.9 * scale_for(3, loss=1e-200) < far < scale_for(3, loss=1e-200)
+    assert loss_floor(3, far, priors=priors) == pytest.approx(1e-200, rel=1e-4)
+    assert scale_for(3, loss=1e-300, priors=priors) > far
 
 
 def test_a_long_tail_is_merged_into_groups_and_stays_a_bound():
@@ -193,6 +197,7 @@ def test_counts_and_shares_of_any_type_are_the_same_priors():
         torch.tensor(counts).numpy(),
     ):
         assert loss_floor(3, 1.0, priors=same) == pytest.approx(expected, rel=1e-12)
+    assert loss_floor(3, 1.0, priors=[9e307, 5e306, 5e306]) == pytest.approx(expected, rel=1e-8)
     assert loss_floor(3, 1.0, priors=[50, 900, 50]) == pytest.approx(expected, rel=1e-12)
 
 

@@ -162,6 +162,7 @@ def cosine_distance(
     n: int, margin: float, target_cosine: float = 1.0, other_cosine: float | None = None
 ) -> float:
     """D; that of the simplex is n/(n-1) - m in one rounding."""
+    check_number("margin", margin)
     check_finite("margin", margin, "It is in cosine units, usually 0 to 0.5.")
     check_within("target_cosine", target_cosine, -1, 1, "It is a cosine.")
     if other_cosine is None:

@@ -63,6 +63,7 @@ def as_priors(priors: Sequence[float] | Tensor | np.ndarray, num_classes: int) -
         raise ValueError(f"`priors` must be >= 0 and finite, got {shares[where].item()} for class {where}.")
     if not shares.sum() > 0:
         raise ValueError("`priors` must not all be 0. Count the rows of each class.")
+    shares = shares / shares.max()  # whose sum is finite
     return shares / shares.sum()
 
 
@@ -90,14 +91,16 @@ def floor_with_priors(priors: Tensor, scale: float, margin: float, balanced: flo
 
 def scale_with_priors(priors: Tensor, loss: float, margin: float, balanced_scale: float) -> float:
     """The scale whose lower bound is `loss`; at most `balanced_scale`, as the bound falls with the scale."""
-    n = len(priors)
+    n, loss = len(priors), max(loss, _TINY)
 
     def excess(scale: float) -> float:
         balanced = math.log(n - 1) - scale * (n / (n - 1) - margin)
         balanced = max(balanced, 0.0) + math.log1p(math.exp(-abs(balanced)))
-        return math.log(max(floor_with_priors(priors, scale, margin, balanced)[0], _TINY) / loss)
+        return math.log(max(floor_with_priors(priors, scale, margin, balanced)[0], _TINY / 2)) - math.log(
+            loss
+        )
 
-    return _root(excess, 0.0, balanced_scale, math.log(math.log(n) / loss))
+    return _root(excess, 0.0, balanced_scale, math.log(math.log(n)) - math.log(loss))
 
 
 def _root(falling: Callable[[float], float], low: float, high: float, at_low: float) -> float:
@@ -217,7 +220,8 @@ def _largest_product(w: Tensor, f: Tensor, size: Tensor, kappa: Tensor, share: T
     a number on each group's simplex. A and B are the lengths of M w and M^T f, as they are at an optimum;
     then A grows where that leaves the norm above 1: at classes that the search has not settled.
     """
-    root = size.sqrt()
+    root, unit = size.sqrt(), kappa.max()
+    kappa = kappa / unit
     diagonal = 1 - (size - 1) * share.diagonal()
     between = torch.where(torch.eye(len(size), dtype=torch.bool), diagonal, -share * root.outer(root))
     between = kappa.unsqueeze(-1) * between
@@ -227,7 +231,7 @@ def _largest_product(w: Tensor, f: Tensor, size: Tensor, kappa: Tensor, share: T
     a = torch.maximum(_grown(a, between / (a.sqrt().unsqueeze(-1) * b.sqrt()), size), own.square() / b)
     norm = torch.linalg.matrix_norm(between / (a.sqrt().unsqueeze(-1) * b.sqrt()), 2)
     norm = torch.maximum(norm, (own / (a * b).sqrt()).max())
-    return norm * ((size * a).sum() * (size * b).sum()).sqrt()
+    return unit * norm * ((size * a).sum() * (size * b).sum()).sqrt()
 
 
 def _lengths(shared: Tensor, own: Tensor) -> Tensor:
