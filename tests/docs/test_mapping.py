@@ -169,6 +169,15 @@ def test_the_other_ways_that_the_page_names_have_their_values():
     torch.testing.assert_close(sm.functional.lifted(u, y, margin=1, similarity="euclidean"), lifted)
 
 
+def test_smooth_ap_is_theirs_where_the_page_says_so():
+    (call,) = (ours for theirs, ours, _ in PML if theirs.startswith("SmoothAPLoss"))
+    for classes, each, same in ((4, 4, True), (5, 4, False)):
+        y = torch.arange(classes).repeat_interleave(each)
+        names = batch() | {"x": batch()["u"][: len(y)], "y": y}
+        theirs = pml.SmoothAPLoss()(names["x"], y).double()
+        assert torch.allclose(value(call, names), theirs, rtol=1e-5) == same
+
+
 def test_every_loss_of_pytorch_metric_learning_is_on_the_page():
     bases = {"BaseMetricLossFunction", "BaseLossWrapper", "GenericPairLoss", "MultipleLosses"}
     named = {n for n, c in vars(pml).items() if inspect.isclass(c) and (n.endswith("Loss") or "Memory" in n)}
