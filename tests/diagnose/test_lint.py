@@ -23,7 +23,16 @@ from smoothmax import (
     recommended_scale,
     scale_for,
 )
-from smoothmax.nn import CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
+from smoothmax.nn import (
+    CosineHead,
+    InfoNCELoss,
+    LinearHead,
+    MagFaceHead,
+    MarginHead,
+    ProxyAnchorHead,
+    ProxyHead,
+    SubCenterHead,
+)
 from smoothmax.scale import Fixed
 
 
@@ -270,13 +279,28 @@ def test_a_learned_number_without_a_bound():
 
 
 def test_a_learned_scale_with_weight_decay():
-    model = nn.ModuleDict({"clip": Clip(), "head": CosineHead(64, 100, scale=LearnedScale(9.0))})
+    model = nn.ModuleDict(
+        {
+            "clip": Clip(),
+            "head": CosineHead(64, 100, scale=LearnedScale(9.0)),
+            "pairs": InfoNCELoss(temperature=0.07, learned=True),
+        }
+    )
     decayed = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     found = [f for f in lint(model, decayed).findings if f.rule == "decayed scale"]
-    assert [f.path for f in found] == ["clip.logit_scale", "head.scale.log_scale"]
+    assert [f.path for f in found] == ["clip.logit_scale", "head.scale.log_scale", "pairs.log_scale"]
     assert all(f.numbers == {"weight_decay": 0.05} for f in found)
-    spared = torch.optim.AdamW(parameter_groups(model["head"], weight_decay=0.05), lr=1e-3)
-    assert rules(model["head"], spared) == []
+    spared = torch.optim.AdamW(parameter_groups(model, weight_decay=0.05), lr=1e-3)
+    assert rules(model, spared) == [("clip.logit_scale", "unbounded scale")]
+
+
+def test_losses_that_are_no_softmax_over_classes_have_no_floor():
+    model = nn.ModuleDict({"anchor": ProxyAnchorHead(16, 20), "nca": ProxyHead(16, 20, scale=9.0)})
+    model["others"] = ProxyHead(16, 20, scale=1.0, denominator="others")
+    report = lint(model)
+    assert report.unknown == ("anchor (ProxyAnchorHead)", "others (ProxyHead)")
+    assert [head.split(":")[0] for head in report.heads] == ["nca"]
+    assert [f.path for f in report.findings] == ["nca"]
 
 
 # Other people's losses

@@ -8,7 +8,7 @@ from torch import nn
 
 from smoothmax import LearnedScale, SharpenWhileErrors, parameter_groups
 from smoothmax.functional import softmax_cross_entropy
-from smoothmax.nn import CosineHead
+from smoothmax.nn import CosineHead, InfoNCELoss
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
@@ -132,6 +132,17 @@ def test_parameter_groups_keep_decay_off_rules_and_off_nothing_else():
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     assert [id(p) for p in decayed["params"]] == [id(p) for p in (*layer.parameters(), head.prototypes)]
     assert [id(p) for p in kept["params"]] == [id(head.scale.log_scale)]
+
+
+def test_parameter_groups_know_learned_scales_by_name_too():
+    model = nn.Module()
+    model.clip, model.logit_scale = nn.Linear(2, 2), nn.Parameter(torch.tensor(2.0))
+    model.loss = InfoNCELoss(temperature=0.1, learned=True)
+    model.layer = nn.Module()
+    model.layer.log_scale = nn.Parameter(torch.zeros(2))  # one for each channel is none of a loss
+    decayed, kept = parameter_groups(model, weight_decay=0.1)
+    assert {id(p) for p in kept["params"]} == {id(model.logit_scale), id(model.loss.log_scale)}
+    assert len(decayed["params"]) == 3
 
 
 def test_weight_decay_pulls_the_scale_to_one_and_the_groups_prevent_it():

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from smoothmax.diagnose._lint_probe import multiplier, probe_classifier, unit_rows
+from smoothmax.nn import ProxyAnchorHead
 from smoothmax.scale import Rule
 
 Kind = Literal["logits", "cosines", "features only", "weights only"]
@@ -62,14 +63,15 @@ def find_heads(model: nn.Module) -> tuple[list[Head], list[str]]:
     for path, module in model.named_modules():
         if id(module) in inside:
             continue
-        if _is_ours(module) or type(module).__module__.startswith(_THEIRS):
+        ours = _is_ours(module)
+        if ours or type(module).__module__.startswith(_THEIRS):
             inside |= {id(child) for child in module.modules()}
-            head = _ours(path, module) if _is_ours(module) else _theirs(path, module)
+            head = _ours(path, module) if ours else _theirs(path, module)
         else:
             head = _plain(path, module)
         if head is not None:
             # A layer of someone's own that is nothing but linear is none of our business.
-            heads += [] if head.kind == "logits" and head.scale == 1 and not _is_ours(module) else [head]
+            heads += [] if head.kind == "logits" and head.scale == 1 and not ours else [head]
         elif _may_be_a_head(module):
             unknown.append(f"{shown(path)} ({type(module).__name__})")
     return heads + list(_in_sequence(model)), unknown
@@ -85,7 +87,10 @@ def _is_ours(module: nn.Module) -> bool:
     return getattr(module, "kind", None) in ("logits", "cosines") and all(hasattr(module, n) for n in names)
 
 
-def _ours(path: str, head: nn.Module) -> Head:
+def _ours(path: str, head: nn.Module) -> Head | None:
+    """A head of ours, unless its loss is no softmax over classes: then it has no such floor."""
+    if isinstance(head, ProxyAnchorHead) or getattr(head, "denominator", "all") != "all":
+        return None
     scale = head.scale
     return Head(
         path=shown(path),
@@ -180,7 +185,7 @@ def _has_one_matrix(module: nn.Module) -> bool:
 
 def _may_be_a_head(module: nn.Module) -> bool:
     theirs = type(module).__module__.startswith(_THEIRS) and any(True for _ in module.parameters())
-    return theirs or _has_one_matrix(module)
+    return theirs or _is_ours(module) or _has_one_matrix(module)
 
 
 def _in_sequence(model: nn.Module) -> Iterator[Head]:

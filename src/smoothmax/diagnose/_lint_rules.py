@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from smoothmax.diagnose._lint_heads import Head
+from smoothmax.nn._pair_loss import ContrastiveLoss
 from smoothmax.scale import (
     LearnedScale,
     best_probability,
@@ -176,7 +177,7 @@ def learned_findings(model: nn.Module, optimizer: Optimizer | None) -> Iterator[
     decays = _decays(optimizer)
     for module_path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            ours = isinstance(module, LearnedScale)
+            ours = isinstance(module, LearnedScale | ContrastiveLoss)  # bounded by themselves
             named = ours or (name in SCALE_NAMES and parameter.numel() == 1)
             if not named or not parameter.requires_grad:
                 continue
@@ -199,7 +200,8 @@ def _decayed(path: str, name: str, decay: float, ours: bool) -> LintFinding:
     logarithmic = ours or "log" in name or name == "t_prime"
     pulled = "the scale towards 1" if logarithmic else "the number towards 0"
     reason = f"the optimiser's weight decay of {decay:g} pulls {pulled}, whatever the loss says."
-    remedy = "Give it a group without decay: `parameter_groups` makes one for our rules."
+    known = ours or name in ("log_scale", "logit_scale")
+    remedy = f"Give it a group without decay{': `parameter_groups` makes one' if known else ''}."
     return LintFinding(path, "decayed scale", reason, remedy, {"weight_decay": decay})
 
 

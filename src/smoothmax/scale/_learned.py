@@ -77,9 +77,10 @@ class LearnedScale(Rule):
 
 
 def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters for an optimiser in two groups: `weight_decay` for the model's own, none for those of rules.
+    """Parameters for an optimiser in two groups: `weight_decay` for the model's own, none for learned scales.
 
-    Weight decay of a log-scale pulls the scale towards 1, whatever the loss says.
+    Weight decay of a log-scale pulls the scale towards 1, whatever the loss says. Learned scales are the
+    parameters of rules, and single numbers called `log_scale` or `logit_scale`, in whosever module.
 
     Args:
         modules: the model, its head, its loss: whatever has parameters; one that occurs twice counts once.
@@ -97,10 +98,15 @@ def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str,
         [(2, 0.1), (1, 0.0)]
     """
     everything = nn.ModuleList(modules)
-    of_rules = {id(p) for m in everything.modules() if isinstance(m, Rule) for p in m.parameters()}
-    decayed = [p for p in everything.parameters() if id(p) not in of_rules]
-    kept = [p for p in everything.parameters() if id(p) in of_rules]
+    scales = {id(p) for m in everything.modules() if isinstance(m, Rule) for p in m.parameters()}
+    scales |= {id(p) for name, p in everything.named_parameters() if _is_scale(name, p)}
+    decayed = [p for p in everything.parameters() if id(p) not in scales]
+    kept = [p for p in everything.parameters() if id(p) in scales]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def _is_scale(name: str, parameter: nn.Parameter) -> bool:
+    return name.rpartition(".")[2] in ("log_scale", "logit_scale") and parameter.numel() == 1
 
 
 def _reflected(w: Tensor, low: float, high: float) -> Tensor:

@@ -23,12 +23,13 @@ class Rule(nn.Module):
     """What every rule for a scale or a margin does; `rule(scores, target)` is the number for this batch.
 
     In training mode the rule first learns from the batch, then answers; in evaluation mode it answers
-    what it answered last and stays as it is. Its state lies in buffers (a learned one in a parameter), so
-    it is in the state dict and training resumes with the same numbers. Where torch.distributed runs on
-    several ranks, rules that read scores see all ranks' batches and agree: call them on every rank. Rows
-    with a negative target (-100 is torch's mark of padding) are not counted, and a batch of no rows, or
-    of nan, changes nothing but the count of steps. `.half()` and `.bfloat16()` leave the state in float32,
-    where it can move in small steps. `reset` goes back to the start.
+    what it answered last and stays as it is. Each call in training mode is a step, a micro-batch too. Its
+    state lies in buffers (a learned one in a parameter), so it is in the state dict and training resumes
+    with the same numbers. Where torch.distributed runs on several ranks, rules that read scores see all
+    ranks' batches and agree: call them on every rank. Rows with a negative target (-100 is torch's mark
+    of padding) are not counted, and a batch of no rows, or of nan, changes nothing but the count of
+    steps. `.half()` and `.bfloat16()` leave the state in float32, where it can move in small steps.
+    `reset` goes back to the start.
 
     To write one, define `advance`, `value` and `bounds`, and keep tensors with `keep_state`.
     """
