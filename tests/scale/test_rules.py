@@ -31,6 +31,8 @@ from smoothmax.scale import Fixed, Rule
 every_rule = pytest.mark.parametrize("case", RULES, ids=str)
 MOVING = [case for case in RULES if case.keys and case.name != "learned"]
 READING = [case for case in MOVING if case.make().reads_scores]
+#: Statistics differ in a line of arithmetic: two of them stand for all in what takes long.
+COMPILED = [c for c in RULES if not c.name.startswith("held") or "entropy" in c.name or "mass" in c.name]
 every_moving_rule = pytest.mark.parametrize("case", MOVING, ids=str)
 every_reading_rule = pytest.mark.parametrize("case", READING, ids=str)
 
@@ -208,7 +210,7 @@ def test_a_head_and_plain_torch_see_the_same_number(case):
 
 
 @pytest.mark.plain
-@every_rule
+@pytest.mark.parametrize("case", COMPILED, ids=str)
 def test_rules_compile_to_one_graph_with_the_same_numbers(case):
     eager, compiled = case.make(), torch.compile(case.make(), fullgraph=True, backend="aot_eager")
     for _ in range(3):
