@@ -50,9 +50,18 @@ def nodes(path: Path, kind: type) -> list[ast.AST]:
 
 
 def test_there_is_something_to_check():
-    assert {"kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate", "lab"} <= {
-        part(path) for path in FILES
-    }
+    assert {
+        "kernels",
+        "families",
+        "ops",
+        "functional",
+        "nn",
+        "scale",
+        "diagnose",
+        "migrate",
+        "lab",
+        "scan",
+    } <= {part(path) for path in FILES}
 
 
 @every_file
@@ -99,6 +108,11 @@ def test_nothing_imports_the_checker(path):
 def test_the_engine_never_imports_the_lab(path):
     if part(path) in MAY_IMPORT:
         assert "lab" not in imported_parts(path)
+
+
+@every_file
+def test_nothing_imports_the_scan(path):
+    assert "scan" not in imported_parts(path) - {part(path)}
 
 
 @every_file

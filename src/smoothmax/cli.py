@@ -6,6 +6,7 @@ stream, 130 stopped by Ctrl-C.
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
     _add_scale(commands)
+    _add_diagnose(commands)
     return parser
 
 
@@ -124,6 +126,39 @@ def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
     add("--json", action="store_true", help="print one JSON object")
 
 
+def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    about = "scores or embeddings on disk, of any size: how smooth softmax is on them, and what to set"
+    add = _command(commands, "diagnose", about, "smoothmax.scan.command")
+    add("file", metavar="FILE", help="a .npy, .npz, .safetensors or .parquet file, or a folder of shards")
+    kinds = ("logits", "cosines", "probabilities", "embeddings")
+    add("--kind", required=True, choices=kinds, help="what the numbers are; never guessed")
+    add("--key", metavar="K", help="name of the scores in the file")
+    add(
+        "--labels",
+        metavar="K|FILE",
+        help="class indices: their name in the file, or a file or folder of their own",
+    )
+    add(
+        "--scale",
+        type=_positive,
+        metavar="S",
+        help="what scores are multiplied by before softmax, 1/temperature",
+    )
+    add("--margin", type=float, default=0.0, metavar="M", help="taken off the target's score (default: 0)")
+    add("--dim", type=_count, metavar="D", help="number of features behind cosines")
+    add("--prototypes", metavar="FILE", help="for embeddings: one vector for each class")
+    add("--prototypes-key", metavar="K", help="their name in that file")
+    add(
+        "--out",
+        default="smoothmax-diagnosis",
+        metavar="DIR",
+        help="folder for diagnosis.json and report.html (default: smoothmax-diagnosis)",
+    )
+    add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
+    add("--workers", type=_count, default=1, metavar="N", help="processes that share the work (default: 1)")
+    add("--json", action="store_true", help="print the results as one JSON object")
+
+
 def _command(commands: argparse._SubParsersAction, name: str, about: str, module: str) -> Callable:  # type: ignore[type-arg]
     parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
     parser.set_defaults(run=lambda options: _run(module, options))
@@ -141,6 +176,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
 
 
 def _version() -> str:

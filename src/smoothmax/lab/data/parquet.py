@@ -1,5 +1,6 @@
 """The reader of .parquet: one column of lists, a vector in each row, and one column of labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,21 +29,24 @@ def read_parquet(path: Path, key: str | None, label_key: str | None) -> Arrays:
         schema = parquet.read_schema(path)
     except Exception as error:  # pyarrow's errors have no base in common with OSError.
         unreadable(path, error)
-    features = _feature_column(path, schema, key)
+    features = feature_column(path, schema, key)
     labels = pick_key(path, schema.names, label_key, LABEL_KEYS, "--label-key")
     try:
         table = parquet.read_table(path, columns=[features, labels])
     except Exception as error:  # As above.
         unreadable(path, error)
     return Arrays(
-        _matrix(table.column(features), f"{path} [{features}]"),
-        _label_values(table.column(labels), f"{path} [{labels}]"),
+        matrix(table.column(features), f"{path} [{features}]"),
+        label_values(table.column(labels), f"{path} [{labels}]"),
         f"{path} [{labels}]",
         (read_note(features, labels),),
     )
 
 
-def _feature_column(path: Path, schema: "pa.Schema", key: str | None) -> str:
+def feature_column(
+    path: Path, schema: "pa.Schema", key: str | None, usual: Sequence[str] = FEATURE_KEYS
+) -> str:
+    """The column of lists to read: the one named, the only one, or the first of the usual names."""
     lists = [field.name for field in schema if _is_list(field.type)]
     if key is None and len(lists) == 1:
         return lists[0]
@@ -57,7 +61,7 @@ def _feature_column(path: Path, schema: "pa.Schema", key: str | None) -> str:
             f"{path}: --key must name a column of lists, a vector in each row; {key!r} is of type "
             f"{schema.field(key).type}. Columns of lists: {', '.join(lists) or 'none'}."
         )
-    return pick_key(path, lists, key, FEATURE_KEYS, "--key")
+    return pick_key(path, lists, key, usual, "--key")
 
 
 def _is_list(kind: "pa.DataType") -> bool:
@@ -68,7 +72,7 @@ def _is_list(kind: "pa.DataType") -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
-def _matrix(column: "pa.ChunkedArray", source: str) -> np.ndarray:
+def matrix(column: "pa.ChunkedArray", source: str) -> np.ndarray:
     """(rows, dim) from a column of lists that are all of one length and hold no nulls."""
     from pyarrow import BaseExtensionType
 
@@ -120,7 +124,8 @@ def _null_rows(parts: "list[pa.Array]") -> np.ndarray:
     return np.flatnonzero(np.concatenate([part.is_null().to_numpy(zero_copy_only=False) for part in parts]))
 
 
-def _label_values(column: "pa.ChunkedArray", source: str) -> np.ndarray:
+def label_values(column: "pa.ChunkedArray", source: str) -> np.ndarray:
+    """Labels from a column without nulls."""
     from pyarrow import types
 
     if column.null_count:

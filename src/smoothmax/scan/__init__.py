@@ -1,0 +1,1 @@
+"""Diagnose scores on disk, of any size: the command `diagnose`."""

@@ -1,0 +1,64 @@
+"""`smoothmax diagnose`: from the options to the verdict, diagnosis.json and report.html."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from smoothmax._errors import BadInput
+from smoothmax.lab.atomic import write_atomically
+from smoothmax.scan.inputs import job_of
+from smoothmax.scan.page import render
+from smoothmax.scan.progress import watching
+from smoothmax.scan.results import results_of
+from smoothmax.scan.run import Rank, clear, scan
+from smoothmax.scan.tally import Tally
+
+#: Folder within --out for what is needed to go on.
+UNFINISHED = "unfinished"
+
+
+def run(options: Namespace) -> int:
+    """Run the command; returns its exit code."""
+    if not options.out:
+        raise BadInput("--out must name a folder, got ''. The current one is called '.'.")
+    out, rank = Path(options.out).expanduser(), Rank.from_environment()
+    folder = out / UNFINISHED
+    job = job_of(options, folder)
+    _make(folder)
+    with watching(options.file) as watch:
+        tally = scan(job, folder, resume=options.resume, workers=options.workers, rank=rank, watch=watch)
+    if tally is None:
+        return 0
+    dim = job.scores.width if options.kind == "embeddings" else options.dim
+    results = results_of(job, tally, kind=options.kind, dim=dim)
+    _write(out / "diagnosis.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    _write(out / "report.html", render(results))
+    clear(folder)
+    if options.json:
+        print(json.dumps(results, allow_nan=False))
+    else:
+        _print(results, tally, out)
+    return 0
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"--out {folder.parent}: must be a folder that can be written to, got: {error.strerror}. "
+            "Choose another."
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
+
+
+def _print(results: dict, tally: Tally, out: Path) -> None:
+    print(tally.measures())
+    print(
+        f"Quantiles are those of bins, within {results['quantiles']['relative_error']:.1%} of themselves.\n"
+    )
+    print("\n".join(results["sentences"]))
+    print(f"\nReport: {out / 'report.html'}\nNumbers: {out / 'diagnosis.json'}")

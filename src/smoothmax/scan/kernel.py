@@ -1,0 +1,152 @@
+"""The measures of many rows at the speed of a few passes: `row_measures`, tile by tile in the cache.
+
+Notation: y is a row's target (without targets, the class of its largest score), B the largest score of the
+others, S, D and Q the sums over the others of w = e^(k (z - B)), of k (B - z) w and of w^2. Whatever
+`row_measures` gives follows from these, from the scores of y and B and from the sum of the scores: nothing is
+subtracted that could cancel.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smoothmax.diagnose._rows import measured_rows
+
+#: Scores in a tile: 512 KiB in float32, so that a tile and its exponentials stay in a core's second cache.
+TILE_SCORES = 1 << 17
+#: Exponents below these count as these: e^-43 is nothing beside 1 in float32, and its square is no denormal.
+_LOWEST = {torch.float32: -43.0, torch.float64: -350.0}
+
+
+class Split(NamedTuple):
+    """What one pass finds of each row; float64."""
+
+    own: Tensor
+    best: Tensor
+    second: Tensor
+    low: Tensor
+    shortfall: Tensor
+    there: Tensor
+    mass: Tensor
+    depth: Tensor
+    square: Tensor
+
+
+def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) -> dict[str, Tensor]:
+    """`row_measures` in float64, and `target_lead`, own - best other, where there are targets.
+
+    Args:
+        z: rows of at least two scores in float32 or float64, without nan and +inf; -inf masks.
+        target: class indices, int64.
+        k: sharpness.
+        margin: taken off the target's score.
+    """
+    # A class of the largest score stands in for the target: it splits the row where `lead` and `gap` need it.
+    where = z.max(-1).indices if target is None else target
+    step = max(1, TILE_SCORES // z.shape[1])
+    work = z.new_empty(2, min(step, len(z)), z.shape[1])  # reused: fresh pages would cost more than the sums
+    tiles = [_split(z[i : i + step], where[i : i + step], k, work) for i in range(0, len(z), step)]
+    rows = Split(*(torch.cat(parts) for parts in zip(*tiles, strict=True)))
+    found = _whole(rows, z.shape[1], k)
+    if target is not None:
+        found |= _against(rows, k, margin)
+    odd = ~(rows.own.isfinite() & rows.best.isfinite())
+    return _repaired(found, odd, z, target, k, margin) if odd.any() else found
+
+
+def _split(z: Tensor, where: Tensor, k: float, work: Tensor) -> Split:
+    """One tile; `z` is left as it is, `work` has room for two like it."""
+    index, lowest = where.unsqueeze(1), _LOWEST[z.dtype]
+    own = z.gather(1, index).squeeze(1)
+    x, w = work[:, : len(z)]
+    x.copy_(z).scatter_(1, index, -math.inf)
+    best = x.amax(-1)
+    x.sub_(best.unsqueeze(1))
+    second = best + _runner_up(x, own < best)
+    x.scatter_(1, index, 0)
+    low = x.amin(-1)
+    there = torch.full_like(low, z.shape[1])
+    masked = low == -math.inf
+    shortfall = -x.sum(-1)
+    if masked.any():
+        seen = x != -math.inf
+        shortfall, there = -torch.where(seen, x, 0).sum(-1), seen.sum(-1)
+    x.scatter_(1, index, -math.inf)
+    exponent = (x if k == 1 else x.mul_(k)).clamp_(min=lowest)
+    mass = torch.exp(exponent, out=w).sum(-1)
+    depth, square = -exponent.mul_(w).sum(-1), w.mul_(w).sum(-1)
+    parts = (own, best, second, best + low, shortfall, there, mass, depth, square)
+    return Split(*(part.double() for part in parts))
+
+
+def _runner_up(x: Tensor, wanted: Tensor) -> Tensor:
+    """The second largest of rows whose largest is 0; -inf where it is not wanted."""
+    found = torch.full_like(x[:, 0], -math.inf)
+    rows = wanted.nonzero().squeeze(1)
+    if len(rows):
+        picked = x[rows]
+        first = picked.max(-1, keepdim=True).indices
+        found[rows] = picked.scatter_(1, first, -math.inf).amax(-1)
+    return found
+
+
+def _whole(r: Split, n: int, k: float) -> dict[str, Tensor]:
+    """The measures of all classes: the target's weight joins those of the others."""
+    ahead = k * (r.own - r.best)
+    first = ahead >= 0
+    # Weights relative to the largest score: 1 for it, `fade` for the better of the two sides.
+    fade = torch.exp(-ahead.abs())
+    rest = torch.where(first, fade * r.mass, (r.mass - 1).clamp(min=0) + fade)
+    depth = torch.where(first, fade * (r.depth + ahead * r.mass), r.depth - fade * ahead)
+    square = torch.where(first, 1 + fade.square() * r.square, r.square + fade.square())
+    depth = torch.where(fade == 0, torch.where(first, 0, r.depth), depth)
+    nats = rest.log1p()
+    gap, deficit = nats / k, depth / (1 + rest)
+    top = torch.maximum(r.own, r.best)
+    lead = torch.where(first, r.own - r.best, r.best - torch.maximum(r.own, r.second))
+    above = (r.there - 1) * (top - r.best) + (top - r.own) + r.shortfall
+    return {
+        "gap": gap,
+        "normalized_gap": nats / math.log(n),
+        "p_max": torch.exp(-nats),
+        "entropy": nats + deficit,
+        "perplexity": torch.exp(nats + deficit),
+        "inverse_simpson": (1 + rest).square() / square,
+        "boltzmann_deficit": deficit,
+        "range": top - torch.minimum(r.low, r.own),
+        "lead": lead,
+        "magnitude": above / r.there,
+        "contrast": torch.where(lead == 0, 0, lead / (gap + lead)),
+    }
+
+
+def _against(r: Split, k: float, margin: float) -> dict[str, Tensor]:
+    """The measures of the target against the others."""
+    ahead = r.own - r.best
+    behind = r.mass.log() + k * (margin - ahead)
+    wrong = torch.sigmoid(behind)
+    return {
+        "loss": torch.nn.functional.softplus(behind, threshold=math.inf),
+        "wrong_mass": wrong,
+        "gradient_mass": 2 * k * wrong,
+        "competitor_perplexity": r.mass * torch.exp(r.depth / r.mass),
+        "target_score": r.own,
+        "best_other_score": r.best,
+        "correct": (ahead >= 0).double(),
+        "target_lead": ahead,
+    }
+
+
+def _repaired(
+    found: dict[str, Tensor], odd: Tensor, z: Tensor, target: Tensor | None, k: float, margin: float
+) -> dict[str, Tensor]:
+    """The few rows whose target, or all of whose other classes, are masked: measured the slow way."""
+    y = None if target is None else target[odd]
+    exact = measured_rows(z[odd], y, k, margin)
+    if y is not None:
+        exact["target_lead"] = exact["target_score"] - exact["best_other_score"]
+    for name, values in found.items():
+        values[odd] = exact[name].double()
+    return found

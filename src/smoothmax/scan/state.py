@@ -1,0 +1,106 @@
+"""The state of a scan on disk: which tasks are done and what they found, whole or not there."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from zipfile import BadZipFile
+
+from smoothmax import __version__
+from smoothmax._errors import BadInput
+from smoothmax.lab.atomic import write_atomically
+from smoothmax.scan.sources import Table
+from smoothmax.scan.tally import Settings, Tally
+from smoothmax.scan.work import TASK_BLOCKS, Job, Task
+
+#: Seconds between two saves: a killed scan loses no more work than that.
+SAVE_EVERY = 10.0
+#: Bytes at either end of a file that enter the digest, beside its length and the time of its last change.
+_ENDS = 1 << 16
+
+
+def fingerprint(job: Job) -> dict[str, str]:
+    """What a state must agree with to be gone on with, by name."""
+    found = {
+        "version": f"{__version__}, blocks of {job.block_rows} x {TASK_BLOCKS}",
+        "scores": _digest_of(job.scores),
+        "labels": "none" if job.labels is None else _digest_of(job.labels),
+        "settings": json.dumps(asdict(job.settings), sort_keys=True),
+        "prototypes": "none",
+    }
+    if job.prototypes is not None:
+        found["prototypes"] = hashlib.sha256(job.prototypes.numpy().tobytes()).hexdigest()
+    return found
+
+
+def _digest_of(table: Table) -> str:
+    digest = hashlib.sha256()
+    for segment in table.segments:
+        digest.update(f"{segment.kind}{segment.shape}{getattr(segment, 'offset', '')}".encode())
+    for path in dict.fromkeys(segment.path for segment in table.segments):
+        _digest_file(digest, Path(path))
+    return digest.hexdigest()
+
+
+def _digest_file(digest, path: Path) -> None:
+    status = path.stat()
+    digest.update(f"{path.name}{status.st_size}{status.st_mtime_ns}".encode())
+    with path.open("rb") as file:
+        digest.update(file.read(_ENDS))
+        file.seek(max(0, status.st_size - _ENDS))
+        digest.update(file.read(_ENDS))
+
+
+class State:
+    """A tally and the tasks that are in it.
+
+    Args:
+        path: where it is kept.
+        job: what is measured.
+        resume: go on with what the file holds; else start afresh.
+    """
+
+    def __init__(self, path: Path, job: Job, *, resume: bool) -> None:
+        self.path, self.marks = path, fingerprint(job)
+        self.tally, self.done = Tally(job.settings), set[Task]()
+        self.saved = time.monotonic()
+        if resume and path.exists():
+            self.tally, self.done = load(path, job.settings, self.marks)
+
+    def add(self, task: Task, tally: Tally) -> None:
+        """Take in a task; saved when the last time is long enough ago."""
+        self.tally.merge(tally)
+        self.done.add(task)
+        if time.monotonic() - self.saved >= SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        header = {"marks": self.marks, "done": sorted(self.done)}
+        write_atomically(self.path, lambda file: self.tally.save(file, header))
+        self.saved = time.monotonic()
+
+
+def load(path: Path, settings: Settings, marks: dict[str, str]) -> tuple[Tally, set[Task]]:
+    """What a state file holds.
+
+    Raises:
+        BadInput: it is damaged, or of another scan.
+    """
+    try:
+        data = path.read_bytes()
+        header = Tally.header(data)
+        then, done = header["marks"], {Task(*task) for task in header["done"]}
+        tally = Tally.load(data, settings) if then == marks else None
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, BadZipFile) as error:
+        raise BadInput(
+            f"--resume: {path} is damaged ({error}). Leave --resume out to start afresh."
+        ) from error
+    if tally is None:
+        changed = next(name for name, mark in marks.items() if then.get(name) != mark)
+        raise BadInput(
+            f"--resume: {path} was begun with other {changed}. Give the same input and settings, another "
+            "--out, or leave --resume out to start afresh."
+        )
+    return tally, done
