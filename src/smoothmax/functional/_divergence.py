@@ -17,14 +17,14 @@ from torch import Tensor
 _SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)
 """Of x/(2 tanh(x/2)) = 1 + x^2/12 - x^4/720 + ...: at |x| = 1/2 the next term is below 1e-17."""
 
+_SINGLE = 3
+"""So many terms are enough for float32: at |x| = 1/2 the fourth is 1e-8 of f."""
+
 _LARGE = 20.0
 """From here e^x is taken together with p, which may be as small as e^-x: 1 + x is nothing beside it."""
 
 _FAR = 40.0
-"""e^40 still fits float32, and a logarithm of 40 has no digits left that 1 + the sum would save."""
-
-_NOTHING = -1e4
-"""A finite logarithm of 0: e^-10000 is 0 in every dtype."""
+"""What a divergence has beyond it is taken out of the exponent: e^40 fits float32 many times over."""
 
 
 def kl_of_softmax(t: Tensor, s: Tensor) -> Tensor:
@@ -34,30 +34,29 @@ def kl_of_softmax(t: Tensor, s: Tensor) -> Tensor:
         t: scores, -inf for what is excluded; near 0 at their largest, for the sake of digits.
         s: the same.
     """
-    excluded = (t > -torch.inf) & (s == -torch.inf)
+    excluded = (s == -torch.inf) & (t != -torch.inf)
+    t, s = _finite(t), _finite(s)
     return torch.where(excluded.any(-1), torch.inf, _parts(t, s, s - t)[1].squeeze(-1))
 
 
 def jensen_shannon_of_softmax(t: Tensor, s: Tensor) -> Tensor:
     """KL(p || m)/2 + KL(q || m)/2 with m = (p + q)/2: in [0, ln 2]. Arguments as for `kl_of_softmax`."""
+    same = ((t == -torch.inf) == (s == -torch.inf)).all(-1, keepdim=True)
+    t, s = _finite(t), _finite(s)
     log_p, log_q = torch.log_softmax(t, -1), torch.log_softmax(s, -1)
-    some_p, some_q = log_p.clamp(min=_NOTHING), log_q.clamp(min=_NOTHING)
-    mixed = torch.logaddexp(some_p, some_q) - math.log(2)
-    ahead = _log_ratio(t, s, some_q - some_p)
+    mixed = torch.logaddexp(log_p, log_q) - math.log(2)
+    # ln q - ln p is x - KL(p || q), if both have the same classes; as a difference it rounds by a unit of
+    # ln p, which may be far larger than it is.
+    x, value = _parts(t, torch.where(same, s, t), torch.where(same, s - t, 0))
+    ahead = torch.where(same, x - value, log_q - log_p)
     _, from_p = _parts(log_p, mixed, _halfway(ahead))
     _, from_q = _parts(log_q, mixed, _halfway(-ahead))
     return (from_p + from_q).squeeze(-1) / 2
 
 
-def _log_ratio(t: Tensor, s: Tensor, plain: Tensor) -> Tensor:
-    """Ln q - ln p = x - KL(p || q) where p and q have the same classes, else what is given.
-
-    The plain difference rounds by a unit of ln p, which may be far larger than it is.
-    """
-    shared = (t > -torch.inf) & (s > -torch.inf)
-    same = ((t > -torch.inf) == (s > -torch.inf)).all(-1, keepdim=True)
-    x, value = _parts(t, torch.where(same, s, t), torch.where(same, s, t) - t)
-    return torch.where(same & shared, x - value, plain)
+def _finite(scores: Tensor) -> Tensor:
+    """The scores with a number for -inf that no derivative stumbles over, and whose exponential is 0."""
+    return scores.clamp(min=-(torch.finfo(scores.dtype).max ** 0.75))
 
 
 def _halfway(v: Tensor) -> Tensor:
@@ -70,31 +69,24 @@ def _halfway(v: Tensor) -> Tensor:
 
 
 def _parts(t: Tensor, s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """x, 0 where t or s excludes, and ln sum p e^x, dims kept: KL(p || q) where s excludes no more than t.
+    """x, and KL(p || q) with the last dim kept.
 
-    d is s - t, given apart where it is known to more digits than the difference has.
+    Args:
+        t: finite.
+        s: finite.
+        d: s - t, given apart where it is known to more digits than the difference has.
     """
-    in_t, in_s = t > -torch.inf, s > -torch.inf
     log_total = torch.logsumexp(t, -1, keepdim=True)
-    log_p = torch.where(in_t, t, 0) - log_total
-    p = torch.where(in_t & in_s, torch.exp(log_p), 0)
-    d = torch.where(in_t & in_s, d, 0)
+    p = torch.exp(t - log_total)
     mean = (p * d).sum(-1, keepdim=True)
-    x = torch.where(in_t & in_s, d - mean, 0)
-    # The logarithm of p e^x, which where p is 0 is that of q up to the same factor.
-    log_term = torch.where(in_t, log_p + x, torch.where(in_s, s, 0) - log_total - mean)
-    log_term = torch.where(in_s, log_term, -torch.inf)
-    far = log_term.detach().amax(-1, keepdim=True) > _FAR
-    near = torch.log1p(_excess(p, torch.where(far, 0, x), torch.where(far, -torch.inf, log_term), in_t))
-    return x, torch.where(far, torch.logsumexp(log_term, -1, keepdim=True), near)
-
-
-def _excess(p: Tensor, x: Tensor, log_term: Tensor, in_t: Tensor) -> Tensor:
-    """Sum p f(x), by the form of each term that cancels nothing."""
-    apart = ~in_t | (x > _LARGE)
-    together = p * _beyond_linear(torch.where(apart, 0, x))
-    alone = torch.exp(torch.where(apart, log_term, 0)) - p * (1 + x)
-    return torch.where(apart, alone, together).sum(-1, keepdim=True)
+    x = d - mean
+    # The result does not depend on what is taken out, so that it may be held fixed. No term is above e^_FAR.
+    beyond = (-log_total - mean).detach().sub(_FAR).clamp(min=0)
+    apart = x > _LARGE
+    alone = torch.exp(torch.where(apart, s - (log_total + mean + beyond), -torch.inf))
+    rest = p * torch.where(apart, -1 - x, _beyond_linear(torch.where(apart, 0, x)))
+    excess = alone.sum(-1, keepdim=True) + torch.exp(-beyond) * rest.sum(-1, keepdim=True)
+    return x, beyond + torch.log1p(excess + torch.expm1(-beyond))
 
 
 def _beyond_linear(x: Tensor) -> Tensor:
@@ -103,7 +95,8 @@ def _beyond_linear(x: Tensor) -> Tensor:
     small = x.abs() < 0.5
     y = torch.where(small, x, 0)
     square = y * y
-    series = torch.full_like(y, _SERIES[-1])
-    for coefficient in reversed(_SERIES[:-1]):
+    first, *others = reversed(_SERIES if x.dtype == torch.float64 else _SERIES[:_SINGLE])
+    series = torch.full_like(y, first)
+    for coefficient in others:
         series = series * square + coefficient
-    return torch.where(small, torch.where(small, rise, 0) * y * (0.5 - y * series), rise - x)
+    return torch.where(small, rise * y * (0.5 - y * series), rise - x)
