@@ -67,7 +67,7 @@ def value(call: str, names: dict, weights: object = None) -> Tensor:
     """What a call gives; a head is loaded with the weights and called with the batch."""
     result = eval(call, names)
     if isinstance(result, sm.scale.Rule):
-        return result(None, None)
+        return result(names["x"], names["y"])
     if isinstance(result, torch.nn.Module):
         result.double().load_prototypes(names["w"] if weights is None else weights)
         return result(names["x"], names["y"])
