@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "diagnose",
     },
     "migrate": {"_checks", "_errors", "functional", "nn", "scale", "diagnose", "migrate"},
+    "monitor": {"_checks", "_scores", "nn", "diagnose", "monitor"},
     "cli": {"_errors", "__version__"},
     "__main__": {"cli"},
 }

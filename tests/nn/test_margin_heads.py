@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from _golden import assert_close
-from smoothmax import SharpenWhileErrors, functional
+from smoothmax import LearnedScale, SharpenWhileErrors, functional
 from smoothmax.nn import AdaFaceHead, CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
 
 F64 = torch.float64
@@ -76,6 +76,21 @@ def test_margins_may_be_rules_with_a_state(slot):
     first = cosine(x, y)
     assert cosine.margin.value.item() == pytest.approx(0.1)
     assert first.isfinite()
+
+
+def test_a_learned_scale_needs_no_scores_at_once():
+    """So that it takes the road that works tile by tile; a rule that reads scores sees all of them."""
+    x, y = batch()
+    learned = CosineHead(6, 5, scale=LearnedScale(9.0), margin=Ramp()).double()
+    assert learned.follows_scores()
+    learned.margin.reads_scores = False
+    assert not learned.follows_scores()
+    assert CosineHead(6, 5, scale=SharpenWhileErrors(5, 10)).follows_scores()
+    loss = learned(x, y)
+    expected = functional.cosface(x, learned.prototypes, y, scale=9.0, margin=0.1)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    (slope,) = torch.autograd.grad(loss, learned.scale.parameters())
+    assert slope.abs().item() > 0
 
 
 @every_head

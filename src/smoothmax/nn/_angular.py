@@ -1,12 +1,12 @@
 """Heads with margins on the angle: ArcFace and its kin, sub-centres."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count
 from smoothmax.functional._margins import ARC_VARIANTS, ArcVariant, arc, check_angle, combined
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._cosine import CosineScores
-from smoothmax.nn._head import HeadMargin, Options, Scale
+from smoothmax.nn._head import HeadMargin, Options, Scale, reads_scores
 
 Margins = tuple[HeadMargin, HeadMargin, HeadMargin]
 
@@ -39,9 +39,9 @@ class _Angular(CosineScores):
 
     def follows_scores(self) -> bool:
         margins = (self.m1, self.m2, self.m3)
-        return super().follows_scores() or any(isinstance(m, nn.Module) for m in margins)
+        return super().follows_scores() or any(map(reads_scores, margins))
 
-    def margined(self, own: Tensor, scores: Tensor | None, target: Tensor) -> Tensor:
+    def margined(self, own: Tensor, scores: Tensor, target: Tensor) -> Tensor:
         """cos(m1 theta + m2) - m3, past pi as the variant says."""
         m1, m2, m3 = (self.at(m, scores, target) for m in (self.m1, self.m2, self.m3))
         if self.variant != "monotone":

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 
 from smoothmax import functional
 from smoothmax.functional._reduce import Reduction
-from smoothmax.nn._head import Head, HeadMargin, Options, Scale, check_head_margin, init_directions, per_class
+from smoothmax.nn._head import (
+    Head,
+    HeadMargin,
+    Options,
+    Scale,
+    check_head_margin,
+    init_directions,
+    per_class,
+    reads_scores,
+)
 
 
 class CosineScores(Head):
@@ -31,7 +40,7 @@ class CosineScores(Head):
         else:
             setattr(self, name, margin)
 
-    def at(self, margin: HeadMargin, scores: Tensor | None, target: Tensor) -> float | Tensor:
+    def at(self, margin: HeadMargin, scores: Tensor, target: Tensor) -> float | Tensor:
         """A margin for these rows."""
         if isinstance(margin, nn.Module):
             return margin(scores, target)
@@ -89,12 +98,12 @@ class CosineHead(CosineScores):
         return f"{super().extra_repr()}{margin}"
 
     def follows_scores(self) -> bool:
-        return super().follows_scores() or isinstance(self.margin, nn.Module)
+        return super().follows_scores() or reads_scores(self.margin)
 
     def margin_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """m: the number, one per row, or what the rule says."""
         return self.at(self.margin, scores, target)
 
-    def margined(self, own: Tensor, scores: Tensor | None, target: Tensor) -> Tensor:
+    def margined(self, own: Tensor, scores: Tensor, target: Tensor) -> Tensor:
         """c_y - m."""
         return own - self.at(self.margin, scores, target)

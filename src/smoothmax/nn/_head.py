@@ -33,7 +33,7 @@ class Head(nn.Module):
     """Prototypes of C classes and a scale. Called with (features, target) it gives the loss of a batch.
 
     A subclass says what its margin-free `scores` are and what its margin makes of the target's. With a number
-    for a scale the loss is computed from features, large problems tile by tile; a rule sees all scores.
+    for a scale, or a rule that reads no scores, large problems are computed tile by tile.
 
     Args:
         in_features: D.
@@ -95,13 +95,13 @@ class Head(nn.Module):
         own = scores.gather(-1, target.unsqueeze(-1)).squeeze(-1)
         return own - self.margined(own, scores, target)
 
-    def margined(self, own: Tensor, scores: Tensor | None, target: Tensor) -> Tensor:
-        """The target's score `own`, one per row, with the margin in it; scores are None unless followed."""
+    def margined(self, own: Tensor, scores: Tensor, target: Tensor) -> Tensor:
+        """The target's score `own`, one per row, with the margin in it; `scores` are for a rule to read."""
         return own
 
     def follows_scores(self) -> bool:
-        """Whether the scale or a margin is a rule, which looks at all scores."""
-        return isinstance(self.scale, nn.Module)
+        """Whether the scale or a margin is a rule that reads scores, so that all of them are needed."""
+        return reads_scores(self.scale)
 
     def loss(
         self,
@@ -147,8 +147,8 @@ class Head(nn.Module):
             input,
             self.prototypes,
             target,
-            self.scale_at(input, target),  # a number: it looks at nothing
-            lambda own: self.margined(own, None, classes),
+            self.scale_at(input, target),  # it reads no score
+            lambda own: self.margined(own, own.unsqueeze(-1), classes),
             RowOptions(weight=self.weight, num_items=num_items, **self.options),
             normalize=self.kind == "cosines",
             bias=self.bias,
@@ -208,6 +208,11 @@ def check_head_margin(name: str, margin: HeadMargin, num_classes: int) -> None:
     check_number(name, margin)
     if not 0 <= margin < math.inf:
         raise ValueError(f"`{name}` must be >= 0 and finite, got {margin!r}. It lowers the target's score.")
+
+
+def reads_scores(knob: float | Tensor | nn.Module) -> bool:
+    """Whether a knob is a rule whose answer depends on scores; a module that does not say so does."""
+    return isinstance(knob, nn.Module) and getattr(knob, "reads_scores", True)
 
 
 def init_directions(prototypes: Tensor) -> None:
