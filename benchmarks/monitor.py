@@ -2,9 +2,9 @@
 
     python benchmarks/monitor.py          # writes benchmarks/monitor.md
 
-Steps of a cosine head with 128 rows, 256 features and 100,000 classes (forward, backward, SGD). The monitor at its
-defaults looks at 32 rows every 50 steps; so that a short run measures it, one look is timed beside one step, and the
-overhead is look / (50 step).
+Steps of a cosine head with 128 rows, 256 features and 100,000 classes (forward, backward, SGD). The monitor
+at its defaults looks at 32 rows every 50 steps; so that a short run measures it, one look is timed beside one
+step, and the overhead is look / (50 step).
 """
 
 import statistics
@@ -50,7 +50,8 @@ def main() -> None:
         f"# What a monitor costs\n\n"
         f"{ROWS} rows, {FEATURES} features, {CLASSES:,} classes, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}; medians of {ROUNDS} interleaved rounds.\n\n"
-        f"| | seconds |\n|---|---|\n| a training step | {steps:.3f} |\n| a look at {monitor.rows} rows | {looks:.3f} |\n\n"
+        f"| | seconds |\n|---|---|\n| a training step | {steps:.3f} |\n"
+        f"| a look at {monitor.rows} rows | {looks:.3f} |\n\n"
         f"At one look every {monitor.every} steps: {share:.2%} of the training.\n"
     )
     print(report)

@@ -90,7 +90,7 @@ class WeightsAndBiases:
     def __init__(self, run: Any = None) -> None:
         import wandb
 
-        self._run = wandb.run if run is None else run
+        self._run: Any = wandb.run if run is None else run
         if self._run is None:
             raise ValueError(
                 "`run` must be a run of wandb, got None and none is active. Call wandb.init first."
@@ -115,12 +115,14 @@ class MLflow:
         import mlflow
 
         active = mlflow.active_run()
-        if run_id is None and active is None:
+        if run_id is None and active is not None:
+            run_id = active.info.run_id
+        if run_id is None:
             raise ValueError(
                 "`run_id` must name a run, got None and none is active. Call mlflow.start_run first."
             )
         self._client = mlflow.MlflowClient()
-        self._run_id = active.info.run_id if run_id is None and active is not None else run_id
+        self._run_id: str = run_id
 
     def write(self, step: int, numbers: dict[str, float], verdict: Verdict | None) -> None:
         """One metric a number; mlflow's names know no percent sign."""
