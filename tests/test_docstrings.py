@@ -13,7 +13,7 @@ from torch import nn
 import smoothmax
 from _source import ROOT
 
-SUBPACKAGES = ("diagnose", "families", "functional", "kernels", "migrate", "nn", "ops", "scale")
+SUBPACKAGES = ("compat.pml", "diagnose", "families", "functional", "kernels", "migrate", "nn", "ops", "scale")
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Gap", "Domain", "Source", "Example")
 
 
@@ -103,7 +103,14 @@ def test_classes_document_their_constructor_or_their_attributes(member):
 @each({name: member for name, member in CLASSES.items() if issubclass(member, nn.Module)})
 def test_modules_name_what_they_save(member):
     options = {"in_features": 3, "num_classes": 4, "scale": 2.0, "total_steps": 5}
-    options |= {"margin": 0.2, "number": 2.0, "start": 2.0, "statistic": "entropy", "goal": 1.0}
+    options |= {
+        "embedding_size": 3,
+        "margin": 2.0,
+        "number": 2.0,
+        "start": 2.0,
+        "statistic": "entropy",
+        "goal": 1.0,
+    }
     module = member(**{name: options[name] for name in parameters(member) if name in options})
     for key in module.state_dict():
         assert f"`{key}`" in inspect.getdoc(member), key

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "ops": {"_checks", "families", "ops"},
     "functional": {"_checks", "kernels", "families", "ops", "functional"},
     "nn": {"_checks", "families", "ops", "functional", "nn"},
+    "compat": {"_checks", "functional", "nn", "compat"},
     "scale": {"_checks", "_errors", "_scores", "families", "ops", "functional", "nn", "scale"},
     "diagnose": {
         "_checks",
@@ -57,6 +58,7 @@ def test_there_is_something_to_check():
         "ops",
         "functional",
         "nn",
+        "compat",
         "scale",
         "diagnose",
         "migrate",

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothmax import diagnose, families, functional, kernels, migrate, nn, ops, scale
+    from smoothmax import compat, diagnose, families, functional, kernels, migrate, nn, ops, scale
     from smoothmax.diagnose import (
         Cuts,
         LintReport,
@@ -120,6 +120,7 @@ __all__ = [
     "best_probability",
     "calibrate",
     "calibration_error",
+    "compat",
     "cosface_scale",
     "diagnose",
     "explain_scale",
@@ -163,7 +164,7 @@ __all__ = [
     "verdict",
 ]
 
-_PACKAGES = ("kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate")
+_PACKAGES = ("kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate", "compat")
 
 
 def __getattr__(name: str) -> object:

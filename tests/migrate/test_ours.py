@@ -6,6 +6,7 @@ from _reports import failing, report
 from torch import nn
 
 from smoothmax import SharpenWhileErrors, functional
+from smoothmax.compat import pml
 from smoothmax.nn import AdaFaceHead, CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
 
 pytestmark = pytest.mark.plain
@@ -86,3 +87,35 @@ def test_scale_and_margin_are_measured_as_they_were_given(name):
     at = torch.deg2rad(torch.tensor(60.0, dtype=torch.float64))
     expected = 0.0 if name == "cosine" else (at.cos() - (at + margin).cos()).item()
     assert numbers["margin_60"] == pytest.approx(expected, abs=1e-6)
+
+
+#: Values are those of pytorch-metric-learning: past pi - m ArcFace jumps, as its variant does.
+COMPAT = {
+    "NormalizedSoftmaxLoss": set(),
+    "CosFaceLoss": set(),
+    "ArcFaceLoss": {"continuous target"},
+    "SubCenterArcFaceLoss": {"continuous target"},
+    "SphereFaceLoss": set(),
+    "LargeMarginSoftmaxLoss": set(),
+    "ProxyNCALoss": set(),
+    "ProxyAnchorLoss": set(),
+    "SoftTripleLoss": set(),
+    "NTXentLoss": set(),
+    "SupConLoss": set(),
+    "NCALoss": set(),
+    "CircleLoss": set(),
+    "TripletMarginLoss": set(),
+}
+NO_SIZE = {"NTXentLoss", "SupConLoss", "NCALoss", "CircleLoss", "TripletMarginLoss"}
+
+
+@pytest.mark.parametrize("name", COMPAT)
+def test_losses_under_the_names_of_another_library_pass_but_for_the_jump(name):
+    """An empty batch too, which costs 0 there."""
+    size = {} if name in NO_SIZE else {"num_classes": 10, "embedding_size": 16}
+    assert failing(report(getattr(pml, name), **size)) == COMPAT[name]
+
+
+def test_class_weights_that_are_square_are_asked_about_under_the_names_of_another_library():
+    with pytest.raises(ValueError, match=r"`W` of shape .* can be read in 2 ways. Pass `transposed=True`"):
+        report(pml.CosFaceLoss, num_classes=16, embedding_size=16)

@@ -90,7 +90,8 @@ def _with_weights(module: nn.Module, name: str, hints: Hints) -> Subject:
         except Raised as problem:
             problems.append(f"with {layout.num_classes} classes of {layout.features} features it {problem}")
     # Ours say how they keep theirs: classes first, which is the first that is tried.
-    if len(works) > 1 and not type(module).__module__.startswith("smoothmax."):
+    ours = type(module).__module__.startswith("smoothmax.")
+    if len(works) > 1 and (not ours or type(module).__module__.startswith("smoothmax.compat.")):
         raise ValueError(
             f"`{name}` of shape {shape} can be read in {len(works)} ways. Pass `transposed=True` if it is "
             "(features, classes), `transposed=False` if (classes, features), and `num_classes=`."
