@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smoothmax import row_measures
-from smoothmax.scan.kernel import TILE_SCORES, block_measures
+from smoothmax.scan.kernel import TILE_SCORES, NotFinite, block_measures
 
 
 def rows_of(classes, dtype, count=97):
@@ -55,6 +55,18 @@ def test_ties_and_constant_rows(labelled):
     z[3, [1, 2]] = 50.0
     target[3] = 0
     agree(z, target if labelled else None, 4.0, 0.0, relative=1e-9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("column", [0, 4])
+def test_a_row_that_is_not_finite_is_named(bad, labelled, column):
+    z, target = rows_of(10, torch.float32)
+    target[:] = 4
+    z[3, 4] = -math.inf
+    z[71, column] = bad
+    with pytest.raises(NotFinite, match="row 71"):
+        block_measures(z, target if labelled else None, 1.0, 0.0)
 
 
 def test_what_all_scores_share_costs_no_digits():

@@ -14,10 +14,11 @@ import torch
 from smoothmax import calibrate, calibration_error, measure
 from smoothmax._errors import BadInput
 from smoothmax.scan import work
+from smoothmax.scan.kernel import FACTORS, temperature_nll
 from smoothmax.scan.results import reliability, results_of, temperatures
 from smoothmax.scan.run import Rank, clear, scan
 from smoothmax.scan.sums import RESOLUTION
-from smoothmax.scan.tally import FACTORS, Tally, temperature_nll
+from smoothmax.scan.tally import Tally
 from smoothmax.scan.work import measured, measured_by, tasks
 
 ALONE = Rank()

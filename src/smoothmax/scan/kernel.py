@@ -18,6 +18,20 @@ from smoothmax.diagnose._rows import measured_rows
 TILE_SCORES = 1 << 17
 #: Exponents below these count as these: e^-43 is nothing beside 1 in float32, and its square is no denormal.
 _LOWEST = {torch.float32: -43.0, torch.float64: -350.0}
+#: Sharpness relative to the one at hand at which the NLL is measured, 1 in the middle.
+FACTORS = tuple(2.0 ** (j / 2) for j in range(-12, 13))
+
+
+class NotFinite(ValueError):
+    """A row holds nan or +inf.
+
+    Args:
+        row: its number in the block.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} of the block holds nan or inf")
+        self.row = row
 
 
 class Split(NamedTuple):
@@ -38,10 +52,13 @@ def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) ->
     """`row_measures` in float64, and `target_lead`, own - best other, where there are targets.
 
     Args:
-        z: rows of at least two scores in float32 or float64, without nan and +inf; -inf masks.
+        z: rows of at least two scores in float32 or float64; -inf masks.
         target: class indices, int64.
         k: sharpness.
         margin: taken off the target's score.
+
+    Raises:
+        NotFinite: a row holds nan or +inf.
     """
     # A class of the largest score stands in for the target: it splits the row where `lead` and `gap` need it.
     where = z.max(-1).indices if target is None else target
@@ -53,7 +70,18 @@ def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) ->
     if target is not None:
         found |= _against(rows, k, margin)
     odd = ~(rows.own.isfinite() & rows.best.isfinite())
-    return _repaired(found, odd, z, target, k, margin) if odd.any() else found
+    if odd.any():
+        _refuse_broken(z, odd)
+        return _repaired(found, odd, z, target, k, margin)
+    return found
+
+
+def _refuse_broken(z: Tensor, odd: Tensor) -> None:
+    """Nan and +inf are the largest of their row or its target, so that only odd rows need a look."""
+    rows = odd.nonzero().squeeze(1)
+    broken = (z[rows].isnan() | (z[rows] == math.inf)).any(-1)
+    if broken.any():
+        raise NotFinite(int(rows[broken][0]))
 
 
 def _split(z: Tensor, where: Tensor, k: float, work: Tensor) -> Split:
@@ -150,3 +178,27 @@ def _repaired(
     for name, values in found.items():
         values[odd] = exact[name].double()
     return found
+
+
+def temperature_nll(z: Tensor, target: Tensor, k: float) -> Tensor:
+    """-ln softmax(f k z)_y for every factor f of `FACTORS`: (rows, factors), float64."""
+    step = max(1, TILE_SCORES // z.shape[1])
+    work = z.new_empty(2, min(step, len(z)), z.shape[1])
+    tiles = [_tile_nll(z[i : i + step], target[i : i + step], k, work) for i in range(0, len(z), step)]
+    return torch.cat(tiles) if tiles else z.new_empty(0, len(FACTORS), dtype=torch.float64)
+
+
+def _tile_nll(z: Tensor, target: Tensor, k: float, work: Tensor) -> Tensor:
+    index = target.unsqueeze(1)
+    own = z.gather(1, index)
+    x, w = work[:, : len(z)]
+    best = x.copy_(z).scatter_(1, index, -math.inf).amax(-1, keepdim=True)
+    alone = best == -math.inf  # all other classes are masked: the loss is 0
+    x.sub_(torch.where(alone, 0, best))
+    ahead = torch.where(alone, math.inf, own - best).double().squeeze(1)
+    columns = []
+    for factor in FACTORS:
+        mass = torch.mul(x, factor * k, out=w).clamp_(min=_LOWEST[z.dtype]).exp_().sum(-1).double()
+        behind = mass.log() - factor * k * ahead
+        columns.append(torch.nn.functional.softplus(behind, threshold=math.inf))
+    return torch.stack(columns, -1)

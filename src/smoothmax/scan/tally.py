@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from smoothmax._scores import Kind
 from smoothmax.diagnose import Cuts, Measures, Summary
 from smoothmax.diagnose._measure import QUANTILES
+from smoothmax.scan.kernel import FACTORS
 from smoothmax.scan.sums import BINS, ExactSum, codes, quantile
 
 WITHOUT_TARGET = (
@@ -23,8 +23,6 @@ WITH_TARGET = (
     "loss", "wrong_mass", "gradient_mass", "competitor_perplexity", "target_score", "best_other_score",
     "target_lead",
 )  # fmt: skip
-#: Sharpness relative to the one at hand at which the NLL is measured, 1 in the middle.
-FACTORS = tuple(2.0 ** (j / 2) for j in range(-12, 13))
 #: Bins of equal width of the largest probability.
 WIDE_BINS = 15
 #: Losses of a class are summed in whole 2^-24 nats, so that their order does not matter; to 2^20 nats a row.
@@ -223,22 +221,6 @@ class Tally:
         tally.nll = [ExactSum.from_text(text) for text in header["nll"]]
         tally.largest_range = float(header["largest_range"])
         return tally
-
-
-def temperature_nll(z: Tensor, target: Tensor, k: float) -> Tensor:
-    """-ln softmax(f k z)_y for every factor f: (rows, factors), float64."""
-    index = target.unsqueeze(1)
-    own = z.gather(1, index)
-    x = z.scatter(1, index, -math.inf)
-    best = x.amax(-1, keepdim=True)
-    x = torch.where(best == -math.inf, -math.inf, x - best)
-    ahead = torch.where(best == -math.inf, math.inf, own - best).double().squeeze(1)
-    columns = []
-    for factor in FACTORS:
-        mass = (factor * k * x).exp().sum(-1).double()
-        behind = mass.log() - factor * k * ahead
-        columns.append(torch.nn.functional.softplus(behind, threshold=math.inf))
-    return torch.stack(columns, -1)
 
 
 def _over(part: int, whole: int) -> float:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from smoothmax._errors import BadInput
 from smoothmax._scores import as_scores
-from smoothmax.scan.kernel import block_measures
+from smoothmax.scan.kernel import NotFinite, block_measures, temperature_nll
 from smoothmax.scan.sources import Table
-from smoothmax.scan.tally import Settings, Tally, temperature_nll
+from smoothmax.scan.tally import Settings, Tally
 
 #: Scores in a block: 16 MiB in float32.
 BLOCK_SCORES = 1 << 22
@@ -25,7 +25,7 @@ BLOCK_ROWS = 1 << 16
 #: Blocks that a process measures before it hands over: what is handed over takes some 12 MiB.
 TASK_BLOCKS = 16
 #: About so many rows, evenly spaced, are tried at other temperatures.
-SAMPLED_ROWS = 1 << 14
+SAMPLED_ROWS = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,13 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
     s = job.settings
     z = _scores(job, block, first)
     target = None if job.labels is None else _target(job, first, len(z))
-    rows = block_measures(z, target, s.scale, s.margin)
+    try:
+        rows = block_measures(z, target, s.scale, s.margin)
+    except NotFinite as error:
+        row = first + error.row
+        raise ValueError(
+            f"scores must not hold nan or inf, got some in row {row}. Find out why, or drop the row."
+        ) from error
     if target is None:
         tally.add(rows, None, None)
         return
@@ -117,20 +123,14 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
 
 
 def _scores(job: Job, block: Tensor, first: int) -> Tensor:
-    """Scores as softmax takes them, in float32 or float64, of values that were looked at."""
-    low, high = block.aminmax()
-    if low.isnan() or high == torch.inf:
-        broken = (block.isnan() | (block == torch.inf)).any(-1)
-        row = first + int(broken.nonzero()[0])
-        raise ValueError(
-            f"scores must not hold nan or inf, got some in row {row}. Find out why, or drop the row."
-        )
+    """Scores as softmax takes them, in float32 or float64; nan and inf are found later."""
     if job.prototypes is not None:
         features = torch.nn.functional.normalize(block.to(job.prototypes.dtype), dim=-1)
         return features @ job.prototypes.T
     kind = job.settings.kind
-    if kind == "cosines" and low >= -1 and high <= 1:
-        kind = "logits"  # nothing to check any more
+    if kind == "cosines":
+        low, high = block.aminmax()
+        kind = "logits" if low >= -1 and high <= 1 else kind  # one pass, where all is well
     return as_scores(block, kind, first)
 
 
