@@ -42,6 +42,15 @@ def test_a_nearly_certain_action_keeps_the_digits_of_its_logarithm_and_entropy(d
     assert policy.entropy.item() == pytest.approx(31 * math.exp(-30), rel=1e-6)
 
 
+def test_a_sharpness_beyond_all_measure_gives_the_best_action_and_no_nan():
+    q = torch.tensor([0.0, -1e10, -1.0], requires_grad=True)
+    policy = softmax_policy(q, sharpness=1e30)
+    assert policy.probabilities.tolist() == [1.0, 0.0, 0.0]
+    assert policy.entropy.item() == 0.0
+    gradient = torch.autograd.grad(policy.entropy + policy.probabilities.square().sum(), q)[0]
+    assert gradient.tolist() == [0.0] * 3
+
+
 @pytest.mark.parametrize("junk", [math.nan, math.inf, -math.inf, 1e9])
 def test_illegal_actions_have_no_probability_and_may_hold_anything(junk):
     q = torch.randn(3, 4, dtype=F64)

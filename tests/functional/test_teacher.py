@@ -68,10 +68,19 @@ def test_probabilities_that_underflow_are_told_of_though_no_row_is_one_hot():
         SHARP[:, :1],
         torch.zeros(0, 3),
         torch.tensor([[1.0, 0.0, -math.inf]] * 3),
+        torch.tensor([[1.0, 0.0, -1e9]] * 3),
         torch.full((2, 3), math.nan),
         torch.cat([SHARP[:1], torch.zeros(1, 3)]),
     ],
-    ids=["soft", "one class", "no row", "masked class", "nan", "half of the rows"],
+    ids=[
+        "soft",
+        "one class",
+        "no row",
+        "masked class",
+        "class masked by a number",
+        "nan",
+        "half of the rows",
+    ],
 )
 def test_other_teachers_are_not(teacher):
     assert told(teacher, calls=4) == []

@@ -76,7 +76,9 @@ def softmax_policy(
         log_total = LogSumExp(1.0).value(scaled, where=legal).unsqueeze(-1)
         log_p = torch.where(legal, scaled - torch.where(legal, log_total, 0), 0)
         p = torch.where(legal, torch.exp(log_p), 0)
-        return Policy(p, torch.where(legal, log_p, -torch.inf), -(p * log_p).sum(-1))
+        # At a great sharpness a logarithm may be -inf where p is 0.
+        entropy = -(p * torch.where(p > 0, log_p, 0)).sum(-1)
+        return Policy(p, torch.where(legal, log_p, -torch.inf), entropy)
 
 
 def mellowmax_backup(

@@ -17,6 +17,10 @@ SHARE = 0.01
 """What the advised temperature leaves the runner-up at least, relative to the largest."""
 
 
+MASKED = 1e4
+"""A score that lies this many temperatures below the largest is taken for a mask, as -1e9 is by many."""
+
+
 class TeacherWatch:
     """Looks at teachers' scores at calls 1, 2, 4, 8, ... until it has warned."""
 
@@ -58,8 +62,10 @@ def _describe(z: Tensor, temperature: Tensor) -> str:
     """What is wrong with these rows and what would mend it; empty if nothing."""
     if z.shape[0] == 0 or z.shape[-1] < 2:
         return ""
+    temperature = temperature.to(z).unsqueeze(-1)
+    z = torch.where(z.amax(-1, keepdim=True) - z > MASKED * temperature, -torch.inf, z)
     lead, spread = _lead_and_spread(z)
-    p = torch.softmax(z / temperature.to(z).unsqueeze(-1), -1)
+    p = torch.softmax(z / temperature, -1)
     # The others' mass as a sum, since 1 - p has no digits there.
     others = p.scatter(-1, p.argmax(-1, keepdim=True), 0).sum(-1)
     one_hot = int((others < ONE_HOT).sum())
