@@ -111,6 +111,8 @@ def test_modules_name_what_they_save(member):
         "statistic": "entropy",
         "goal": 1.0,
     }
+    if "scale" not in parameters(member):  # else it would be said twice
+        options["temperature"] = 2.0
     module = member(**{name: options[name] for name in parameters(member) if name in options})
     for key in module.state_dict():
         assert f"`{key}`" in inspect.getdoc(member), key

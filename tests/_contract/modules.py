@@ -10,15 +10,23 @@ from _contract.case import CLASSES, FEATURES, ROWS, TARGET
 from _contract.pairs import LABELS
 from smoothmax import functional
 from smoothmax.nn import (
+    ApproxNDCGLoss,
     CircleLoss,
+    DistillationLoss,
     InfoNCELoss,
+    LambdaLoss,
     LiftedLoss,
     NCALoss,
     NTXentLoss,
     ProxyAnchorHead,
+    RankNetLoss,
+    SmoothAPLoss,
     SupConLoss,
     TripletLoss,
 )
+
+#: One list of items per row.
+RELEVANCE = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0]])
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,48 @@ MODULES = [
         LABELS,
         lambda x: functional.triplet(x, LABELS, margin=0.2, scale=3.0, mining="all", swap=True),
         "TripletLoss(scale=3, margin=0.2, mining=all, swap=True)",
+    ),
+    ModuleCase(
+        "ranknet",
+        lambda: RankNetLoss(scale=2.0, pairs="sum"),
+        1,
+        RELEVANCE,
+        lambda x: functional.ranknet(x, RELEVANCE, scale=2.0, pairs="sum"),
+        "RankNetLoss(scale=2, pairs=sum)",
+    ),
+    ModuleCase(
+        "lambda_loss",
+        lambda: LambdaLoss(weighting="ndcg_loss2", scale=3.0, k=2),
+        1,
+        RELEVANCE,
+        lambda x: functional.lambda_loss(x, RELEVANCE, weighting="ndcg_loss2", scale=3.0, k=2),
+        "LambdaLoss(weighting=ndcg_loss2, scale=3, k=2)",
+    ),
+    ModuleCase(
+        "approx_ndcg",
+        lambda: ApproxNDCGLoss(temperature=0.5, gain="linear"),
+        1,
+        RELEVANCE,
+        lambda x: functional.approx_ndcg(x, RELEVANCE, scale=2.0, gain="linear"),
+        "ApproxNDCGLoss(scale=2, gain=linear)",
+    ),
+    ModuleCase(
+        "smooth_ap",
+        lambda: SmoothAPLoss(scale=2.0),
+        1,
+        RELEVANCE,
+        lambda x: functional.smooth_ap(x, RELEVANCE, scale=2.0),
+        "SmoothAPLoss(scale=2)",
+    ),
+    ModuleCase(
+        "distillation",
+        lambda: DistillationLoss(temperature=2.0, divergence="jensen-shannon", square_temperature=False),
+        2,
+        None,
+        lambda a, b: functional.distillation(
+            a, b, temperature=2.0, divergence="jensen-shannon", square_temperature=False
+        ),
+        "DistillationLoss(temperature=2, divergence=jensen-shannon, square_temperature=False)",
     ),
     ModuleCase(
         "proxy_anchor",

@@ -7,7 +7,20 @@ import torch
 
 from _golden import assert_close
 from smoothmax import functional
-from smoothmax.nn import CircleLoss, InfoNCELoss, LiftedLoss, NCALoss, NTXentLoss, SupConLoss, TripletLoss
+from smoothmax.nn import (
+    ApproxNDCGLoss,
+    CircleLoss,
+    DistillationLoss,
+    InfoNCELoss,
+    LambdaLoss,
+    LiftedLoss,
+    NCALoss,
+    NTXentLoss,
+    RankNetLoss,
+    SmoothAPLoss,
+    SupConLoss,
+    TripletLoss,
+)
 
 F64 = torch.float64
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 2, 0])
@@ -119,6 +132,12 @@ def test_a_labelled_reference_takes_the_place_of_the_batch(module, function, opt
         (lambda: CircleLoss(scale=80.0, margin=0.4, form="x"), r"`form` must be one of 'paper'"),
         (lambda: LiftedLoss(margin=0.1, reduction="avg"), r"`reduction` must be one of"),
         (lambda: TripletLoss(margin=0.1, mining="semi"), r"`mining` must be one of"),
+        (lambda: RankNetLoss(scale=0.0), r"`scale` must be > 0 and finite, got 0.0"),
+        (lambda: LambdaLoss(weighting="ndcg"), r"`weighting` must be one of 'lambdarank'"),
+        (lambda: LambdaLoss(k=0), r"`k` must be at least 1, got 0"),
+        (lambda: ApproxNDCGLoss(), r"Exactly one of `scale=`, `temperature=` must be given"),
+        (lambda: SmoothAPLoss(temperature=-1.0), r"`temperature` must be > 0 and finite, got -1.0"),
+        (lambda: DistillationLoss(temperature=0.0), r"`temperature` must be > 0 and finite, got 0.0"),
         (lambda: TripletLoss(margin=0.1, form="s"), r"`form` must be one of"),
         (lambda: TripletLoss(margin=0.1, swap=True), r"`swap` must come with mining 'all' or 'active'"),
     ],

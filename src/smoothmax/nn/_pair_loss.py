@@ -1,4 +1,4 @@
-"""What modules for losses of pairs share: settings that show, and a scale that may be learned."""
+"""What modules without prototypes share: settings that show, and a scale that may be learned."""
 
 import inspect
 import math
@@ -16,18 +16,18 @@ from smoothmax.functional._similarity import Similarity
 _SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean")
 
 
-class PairLoss(nn.Module):
+class SettingsLoss(nn.Module):
     """A loss without prototypes: `settings` are the keywords that it calls its function with.
 
     Args:
+        reduction: as for its function.
         settings: by keyword; they show in the representation where they are not the default.
     """
 
-    def __init__(self, similarity: Similarity, reduction: Reduction, **settings: Any) -> None:
+    def __init__(self, reduction: Reduction, **settings: Any) -> None:
         super().__init__()
-        check_choice("similarity", similarity, _SIMILARITIES)
         check_reduction(reduction, None)
-        self.settings: dict[str, Any] = settings | {"similarity": similarity, "reduction": reduction}
+        self.settings: dict[str, Any] = settings | {"reduction": reduction}
 
     def extra_repr(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
@@ -40,6 +40,14 @@ class PairLoss(nn.Module):
     def told(self) -> dict[str, Any]:
         """What the representation shows."""
         return self.settings
+
+
+class PairLoss(SettingsLoss):
+    """A loss of pairs of rows."""
+
+    def __init__(self, similarity: Similarity, reduction: Reduction, **settings: Any) -> None:
+        check_choice("similarity", similarity, _SIMILARITIES)
+        super().__init__(reduction, **settings, similarity=similarity)
 
 
 class ContrastiveLoss(PairLoss):
