@@ -63,6 +63,13 @@ def test_bins_come_in_the_order_of_the_numbers():
     assert codes(np.array([np.nan]))[0] == BINS - 1
 
 
+def test_the_ends_of_bins_rise():
+    edges = ends()
+    finite = edges[np.isfinite(edges)]
+    assert len(finite) == 2 * 0x7F80 - 1
+    assert (np.diff(finite) > 0).all()
+
+
 def test_a_number_lies_between_the_ends_of_its_bin():
     values = np.concatenate([RNG.standard_normal(1000) * 10.0 ** RNG.integers(-30, 30, 1000), [0.0]])
     values = values.astype(np.float32).astype(np.float64)

@@ -88,9 +88,9 @@ def quantile(counts: np.ndarray, share: float) -> float:
 
 def ends() -> np.ndarray:
     """The `BINS + 1` values between which the bins lie, rising; infinite, then nan, at the ends."""
-    magnitude = np.arange(0x8001, dtype=np.uint32) << 16
+    magnitude = np.arange(BINS // 2, dtype=np.uint32) << 16
     with np.errstate(invalid="ignore"):
-        values = magnitude.view(np.float32).astype(np.float64)
+        values = np.append(magnitude.view(np.float32).astype(np.float64), np.nan)
     return np.concatenate([-values[::-1], values[1:]])
 
 
