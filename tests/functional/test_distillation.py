@@ -242,8 +242,16 @@ def test_no_row_and_one_class(shape):
         ({"temperature": math.inf}, ValueError, r"`temperature` must be > 0 and finite, got inf"),
         ({"temperature": False}, TypeError, r"`temperature` must be a number, got False"),
         ({"temperature": 1.0, "divergence": "foward"}, ValueError, r"Did you mean 'forward'\?"),
-        ({"temperature": torch.ones(3)}, ValueError, r"must broadcast against the reduced shape \(2,\)"),
-        ({"temperature": 1.0, "where": torch.ones(2, 3).bool()}, ValueError, r"`where` must broadcast"),
+        (
+            {"temperature": torch.ones(3)},
+            ValueError,
+            r"`temperature` must broadcast against shape \(2,\), got",
+        ),
+        (
+            {"temperature": 1.0, "where": torch.ones(2, 3).bool()},
+            ValueError,
+            r"`where` must broadcast against shape \(2,\)",
+        ),
     ],
 )
 def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(arguments, error, message):

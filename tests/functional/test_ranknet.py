@@ -160,11 +160,19 @@ def test_a_scale_for_each_list_acts_list_by_list():
     ("arguments", "error", "message"),
     [
         ({"scale": 0.0}, ValueError, r"`scale` must be > 0 and finite, got 0.0. If you meant a temperature"),
-        ({"scale": torch.ones(3)}, ValueError, r"must broadcast against the reduced shape \(2,\), got shape"),
+        (
+            {"scale": torch.ones(3)},
+            ValueError,
+            r"`scale` must broadcast against shape \(2,\), got shape \(3,\)",
+        ),
         ({"pairs": "all"}, ValueError, r"`pairs` must be one of 'mean', 'sum', got 'all'"),
         ({"reduction": "mean", "num_items": 0}, ValueError, r"`num_items` must be > 0 and finite, got 0"),
         ({"where": torch.ones(2, 3)}, TypeError, r"`where` must be a bool tensor, got torch.float32"),
-        ({"where": torch.ones(4).bool()}, ValueError, r"`where` must broadcast against the shape of x"),
+        (
+            {"where": torch.ones(4).bool()},
+            ValueError,
+            r"`where` must broadcast against shape \(2, 3\), got shape \(4,\)",
+        ),
     ],
 )
 def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(arguments, error, message):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_floating, check_positive
-from smoothmax.families.base import combine_mass, place_knob
+from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._divergence import jensen_shannon_of_softmax, kl_of_softmax
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
@@ -81,16 +81,16 @@ def distillation(
     with full_precision(student):
         s, t = (_classes_last(x) for x in (student, teacher))
         dtype = torch.promote_types(s.dtype, t.dtype)
-        counted = combine_mass(s[..., 0], where, None)
-        scale = place_knob(temperature, s[..., 0], (), dtype)
-        _watch.look(t, scale, None if counted is None else counted.expand(s.shape[:-1]))
+        rows = s.shape[:-1]
+        counted = mask_for(rows, where)
+        scale = knob_for(rows, "temperature", temperature, dtype)
+        _watch.look(t, scale, counted)
         losses = _divergences(
             _tempered(s.to(dtype), scale, counted), _tempered(t.to(dtype), scale, counted), divergence
         )
         losses = losses * scale * scale if square_temperature else losses
         if counted is None:
             return reduce_rows(losses, float(losses.numel()), reduction, num_items)
-        counted = counted.expand(losses.shape)
         return reduce_rows(torch.where(counted, losses, 0), counted.sum(), reduction, num_items)
 
 

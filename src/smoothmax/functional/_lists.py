@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from smoothmax._checks import check_floating
-from smoothmax.families.base import combine_mass, place_knob
+from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._island import widen
 
 Gain = Literal["exponential", "linear"]
@@ -40,16 +40,16 @@ def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None) -> Li
         raise ValueError(f"`relevance` must have the shape of `scores`, {tuple(scores.shape)}, got {got}.")
     if relevance.is_complex():
         raise TypeError(f"`relevance` must be real numbers or bool, got {relevance.dtype}.")
-    mask = combine_mass(scores, where, None)
+    mask = mask_for(scores.shape, where)
     wide = widen(scores)
-    real = torch.ones_like(wide, dtype=torch.bool) if mask is None else mask.expand_as(wide)
+    real = torch.ones_like(wide, dtype=torch.bool) if mask is None else mask
     return Lists(torch.where(real, wide, 0), torch.where(real, relevance.to(wide.dtype), 0), real)
 
 
 def per_pair(knob: float | Tensor, scores: Tensor) -> float | Tensor:
     """A knob that is a number or one per list, in the shape of pairs of items."""
-    k = place_knob(knob, scores, (scores.ndim - 1,), scores.dtype)
-    return k.unsqueeze(-1) if isinstance(k, Tensor) else k
+    k = knob_for(scores.shape[:-1], "scale", knob, scores.dtype)
+    return k[..., None, None] if isinstance(k, Tensor) else k
 
 
 def current_ranks(lists: Lists) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smoothmax._checks import check_floating, check_positive
 from smoothmax.families import LogSumExp
-from smoothmax.families.base import combine_mass
+from smoothmax.functional._broadcast import mask_for
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.ops import smooth_sign
@@ -52,11 +52,10 @@ def z_loss(
     check_reduction(reduction, num_items)
     with full_precision(scores):
         z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
-        counted = combine_mass(z[..., 0], where, None)
+        counted = mask_for(z.shape[:-1], where)
         if counted is None:
             losses = LogSumExp(1.0).value(z).square()
             return reduce_rows(losses, float(losses.numel()), reduction, num_items)
-        counted = counted.expand(z.shape[:-1])
         losses = LogSumExp(1.0).value(torch.where(counted.unsqueeze(-1), z, 0)).square()
         return reduce_rows(torch.where(counted, losses, 0), counted.sum(), reduction, num_items)
 

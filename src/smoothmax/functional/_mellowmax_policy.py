@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smoothmax._checks import check_floating, check_positive
 from smoothmax.families import MellowMax
-from smoothmax.families.base import place_knob
+from smoothmax.functional._broadcast import knob_for
 from smoothmax.functional._divergence import kl_of_softmax
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._policy import legal_values
@@ -60,7 +60,10 @@ def mellowmax_sharpness(
     check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
     with full_precision(values):
         q, legal = legal_values(values, where)
-        k = torch.as_tensor(place_knob(sharpness, q, (q.ndim - 1,), q.dtype), dtype=q.dtype, device=q.device)
+        k = torch.as_tensor(
+            knob_for(q.shape[:-1], "sharpness", sharpness, q.dtype), dtype=q.dtype, device=q.device
+        )
+        k = k.expand(q.shape[:-1]).unsqueeze(-1)
         problem, unit = _scaled(q, legal, k)
         with torch.no_grad():
             root = _solve(problem.detached())
@@ -69,7 +72,7 @@ def mellowmax_sharpness(
             error, slope = _error(problem, root)
             root = root - error / slope
         b = torch.where(problem.flat, k / 2, torch.exp(root) * problem.shrunk / unit)
-        return b.squeeze(-1).expand(q.shape[:-1])
+        return b.squeeze(-1)
 
 
 class _Problem(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smoothmax._checks import check_floating, check_number, check_one_of, check_positive
 from smoothmax.families import LogSumExp, MellowMax
-from smoothmax.families.base import combine_mass, place_knob
+from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._island import full_precision, widen
 
 Knob = float | Tensor | None
@@ -72,7 +72,8 @@ def softmax_policy(
         q, legal = legal_values(values, where)
         # The largest at 0: the logarithm of the total is then log1p of the rest, to all digits.
         top = torch.where(legal, q.detach(), -torch.inf).amax(-1, keepdim=True)
-        scaled = place_knob(k, q, (q.ndim - 1,), q.dtype) * torch.where(legal, q - top, 0)
+        k = knob_for(q.shape[:-1], "sharpness", k, q.dtype)
+        scaled = (k.unsqueeze(-1) if isinstance(k, Tensor) else k) * torch.where(legal, q - top, 0)
         log_total = LogSumExp(1.0).value(scaled, where=legal).unsqueeze(-1)
         log_p = torch.where(legal, scaled - torch.where(legal, log_total, 0), 0)
         p = torch.where(legal, torch.exp(log_p), 0)
@@ -145,10 +146,10 @@ def legal_values(values: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
     if values.ndim == 0:
         raise ValueError("`values` must have actions along the last dim, got a single number.")
     q = widen(values)
-    mask = combine_mass(q, where, None)
+    mask = mask_for(q.shape, where)
     if mask is None:
         return q, torch.ones_like(q, dtype=torch.bool)
-    return torch.where(mask, q, 0), mask.expand_as(q)
+    return torch.where(mask, q, 0), mask
 
 
 def _sharpness(sharpness: Knob, temperature: Knob) -> float | Tensor:

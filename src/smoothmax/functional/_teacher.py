@@ -50,9 +50,8 @@ class TeacherWatch:
     def _message(self, scores: Tensor, temperature: float | Tensor, counted: Tensor | None) -> str:
         try:
             rows = scores if counted is None else scores[counted]
-            if isinstance(temperature, Tensor):
-                per_row = temperature.expand(scores.shape[:-1])
-                temperature = per_row if counted is None else per_row[counted]
+            if isinstance(temperature, Tensor) and counted is not None:
+                temperature = temperature[counted]
             return _describe(rows.reshape(-1, rows.shape[-1]), torch.as_tensor(temperature).reshape(-1))
         except RuntimeError:
             return ""  # vmap, and tensors without data, have no values to read
