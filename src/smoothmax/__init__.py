@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothmax import compat, diagnose, families, functional, kernels, migrate, nn, ops, scale
+    from smoothmax import compat, diagnose, families, functional, kernels, migrate, monitor, nn, ops, scale
     from smoothmax.diagnose import (
         Cuts,
         LintReport,
@@ -136,6 +136,7 @@ __all__ = [
     "loss_floor_bracket",
     "measure",
     "migrate",
+    "monitor",
     "nn",
     "ops",
     "parameter_groups",
@@ -164,7 +165,18 @@ __all__ = [
     "verdict",
 ]
 
-_PACKAGES = ("kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate", "compat")
+_PACKAGES = (
+    "kernels",
+    "families",
+    "ops",
+    "functional",
+    "nn",
+    "scale",
+    "diagnose",
+    "migrate",
+    "compat",
+    "monitor",
+)
 
 
 def __getattr__(name: str) -> object:
