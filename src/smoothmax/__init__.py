@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothmax import compat, diagnose, families, functional, kernels, migrate, monitor, nn, ops, scale
+    from smoothmax import compat, diagnose, families, functional, kernels, migrate, nn, ops, scale
     from smoothmax.diagnose import (
         Cuts,
         LintReport,
@@ -136,7 +136,6 @@ __all__ = [
     "loss_floor_bracket",
     "measure",
     "migrate",
-    "monitor",
     "nn",
     "ops",
     "parameter_groups",
@@ -165,18 +164,7 @@ __all__ = [
     "verdict",
 ]
 
-_PACKAGES = (
-    "kernels",
-    "families",
-    "ops",
-    "functional",
-    "nn",
-    "scale",
-    "diagnose",
-    "migrate",
-    "compat",
-    "monitor",
-)
+_PACKAGES = ("kernels", "families", "ops", "functional", "nn", "scale", "diagnose", "migrate", "compat")
 
 
 def __getattr__(name: str) -> object:
