@@ -11,7 +11,7 @@ def mask_for(shape: torch.Size, where: Tensor | None) -> Tensor | None:
     if not isinstance(where, Tensor) or where.dtype != torch.bool:
         got = where.dtype if isinstance(where, Tensor) else type(where).__name__
         raise TypeError(f"`where` must be a bool tensor, got {got}. Pass `where != 0`.")
-    _check_fit("where", where.shape, shape)
+    check_fit("where", where, shape)
     return where.expand(shape)
 
 
@@ -19,11 +19,15 @@ def knob_for(shape: torch.Size, name: str, knob: float | Tensor, dtype: torch.dt
     """The knob in this shape and dtype; a number stays one."""
     if not isinstance(knob, Tensor):
         return float(knob)
-    _check_fit(name, knob.shape, shape)
+    check_fit(name, knob, shape)
     return knob.to(dtype).expand(shape)
 
 
-def _check_fit(name: str, small: torch.Size, large: torch.Size) -> None:
+def check_fit(name: str, knob: object, large: torch.Size) -> None:
+    """Raise unless a tensor broadcasts against a shape without making it larger; a number does."""
+    if not isinstance(knob, Tensor):
+        return
+    small = knob.shape
     fits = len(small) <= len(large) and all(
         a in (1, b) for a, b in zip(small[::-1], large[::-1], strict=False)
     )

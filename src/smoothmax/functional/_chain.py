@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_floating, check_positive
-from smoothmax.functional._cross_entropy import target_cross_entropy
+from smoothmax.functional._broadcast import check_fit
+from smoothmax.functional._cross_entropy import class_indices, target_cross_entropy
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range, check_weight
 from smoothmax.functional._margins import Margin, check_margin
@@ -143,6 +144,7 @@ def lse_hinge(
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     rows = _rows(scores, target, margin, ignore_index)
     with full_precision(scores):
+        check_fit("scale", scale, rows.own.shape)
         k = _knob(scale, rows.own)
         # In differences to the target, so that the digits all scores share do not count.
         beside = rows.scores - rows.own.unsqueeze(-1)
@@ -192,6 +194,7 @@ def softplus_lse(
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     rows = _rows(scores, target, margin, ignore_index)
     with full_precision(scores):
+        check_fit("scale", scale, rows.own.shape)
         k = _knob(scale, rows.own)
         losses = target_cross_entropy(rows.scores, rows.own, rows.safe, k, rows.margin) / k
         return _reduced(losses, rows, weight, reduction, num_items)
@@ -216,8 +219,10 @@ def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> 
         raise ValueError(
             f"`target` must hold one index per row, shape {tuple(z.shape[:-1])}, got {tuple(target.shape)}."
         )
+    target = class_indices(target)
+    check_fit("margin", margin, target.shape)
     kept = target != ignore_index
-    safe = torch.where(kept, target, 0).long()
+    safe = torch.where(kept, target, 0)
     check_range(safe.reshape(-1), z.shape[-1])
     own = z.gather(-1, safe.unsqueeze(-1)).squeeze(-1)
     others = z.scatter(-1, safe.unsqueeze(-1), -torch.inf)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from smoothmax._checks import check_finite, check_floating, check_positive
+from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels import reference
@@ -115,6 +116,8 @@ def _from_indices(
 ) -> tuple[Tensor, Tensor]:
     if target.shape != z.shape[:-1]:
         raise ValueError(_shape_message(z, target))
+    check_fit("scale", scale, target.shape)
+    check_fit("margin", margin, target.shape)
     kept = target != ignore_index
     safe = torch.where(kept, target, 0)
     k, m = _per_row(scale, z), _per_row(margin, z)
@@ -147,6 +150,7 @@ def _from_probabilities(
     probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
     if probabilities.shape != z.shape:
         raise ValueError(_shape_message(z, target))
+    check_fit("scale", scale, z.shape[:-1])
     below = _along(_per_row(scale, z), _below_top(z, scale)[0])
     nll = reference.logsumexp(below, 1.0, (z.ndim - 1,)) - below
     nll = torch.where(z == -torch.inf, torch.inf, nll)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_finite
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
 from smoothmax.functional._pairs import (
@@ -156,8 +157,9 @@ def _own_keys(query: Tensor, key: Tensor, target: Tensor | None, ignore_index: i
     if target is None:
         y = torch.arange(len(query), device=query.device)
         return y, torch.ones_like(y, dtype=torch.bool)
+    target = class_indices(target)
     kept = target != ignore_index
-    y = torch.where(kept, target, 0).long()
+    y = torch.where(kept, target, 0)
     check_range(y, len(key))  # an index past the keys would be one of the negatives
     return y, kept
 

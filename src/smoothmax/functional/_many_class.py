@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_floating, check_positive
-from smoothmax.functional._cross_entropy import check_smoothing
+from smoothmax.functional._broadcast import check_fit
+from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels import many_class
@@ -79,7 +80,7 @@ def lse_and_target(
     check_target(input, target)
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
-        labels = target.reshape(-1).long()
+        labels = class_indices(target).reshape(-1)
         check_range(labels, len(prototypes))
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
         lse, score = many_class.lse_and_target(operands, labels, mask, normalize)
@@ -118,8 +119,10 @@ def prototype_loss(
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
     check_target(input, target)
+    target = class_indices(target)
     kept = target != options.ignore_index
-    safe = torch.where(kept, target, 0).long()
+    safe = torch.where(kept, target, 0)
+    input = torch.where(kept.unsqueeze(-1), input, 0)  # nan in an ignored row is no one's business
     lse, score = lse_and_target(
         input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
     )
@@ -163,7 +166,10 @@ def check_prototypes(input: Tensor, prototypes: Tensor) -> None:
 def check_target(input: Tensor, target: Tensor) -> None:
     """Raise unless there is one class index for each row of the input."""
     if target.is_floating_point():
-        raise TypeError(f"`target` must be class indices, got {target.dtype}. Probabilities have no margin.")
+        raise TypeError(
+            f"`target` must be class indices, got {target.dtype}. Class "
+            f"probabilities go with normface and linear_cross_entropy."
+        )
     if target.shape != input.shape[:-1]:
         raise ValueError(f"`target` must have shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}.")
 
@@ -181,6 +187,7 @@ def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Ten
 
 def row_knob(knob: float | Tensor, target: Tensor) -> float | Tensor:
     """A knob that broadcasts against the target, one number per row of the flattened target."""
+    check_fit("scale", knob, target.shape)
     return knob.expand(target.shape).reshape(-1) if isinstance(knob, Tensor) and knob.ndim else knob
 
 
@@ -225,7 +232,11 @@ def check_range(target: Tensor, classes: int) -> None:
 
 
 def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:
-    return where if where.ndim == 1 else where.expand(*rows, classes).reshape(rows.numel(), classes)
+    return (
+        where.expand(classes)
+        if where.ndim <= 1
+        else where.expand(*rows, classes).reshape(rows.numel(), classes)
+    )
 
 
 def _shares(weight: Tensor | None, prototypes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from smoothmax._checks import check_finite
+from smoothmax.functional._broadcast import check_fit
 
 Margin = float | Tensor
 ArcVariant = Literal["monotone", "m_sin_m", "shifted", "easy", "clipped", "wrapped", "straight_through"]
@@ -98,6 +99,7 @@ def margin_like(margin: Margin, input: Tensor) -> Margin:
     """A margin in the dtype of the loss, so that a float64 margin does not widen a float32 loss."""
     if not isinstance(margin, Tensor):
         return margin
+    check_fit("margin", margin, input.shape[:-1])
     return margin.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
 
 

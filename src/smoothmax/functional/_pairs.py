@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smoothmax._checks import check_finite, check_floating, check_one_of, check_positive
+from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import widen
 from smoothmax.functional._many_class import check_range, lse_and_target
 from smoothmax.functional._reduce import Reduction, reduce_rows
@@ -51,8 +52,9 @@ def check_pairs(s: Tensor, positives: Tensor, negatives: Tensor) -> None:
             )
 
 
-def per_anchor(knob: float | Tensor, x: Tensor) -> float | Tensor:
-    """A knob in the dtype of x."""
+def per_anchor(knob: float | Tensor, x: Tensor, name: str = "scale") -> float | Tensor:
+    """A knob in the dtype of x: one number, or one per anchor."""
+    check_fit(name, knob, x.shape[:1])
     return knob.to(x.dtype) if isinstance(knob, Tensor) else float(knob)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from smoothmax._checks import check_choice, check_positive
 from smoothmax.families import Boltzmann
-from smoothmax.functional._cross_entropy import softmax_cross_entropy
+from smoothmax.functional._cross_entropy import class_indices, softmax_cross_entropy
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._pairs import (
     check_knobs,
@@ -74,6 +74,7 @@ def proxy_nca(
     check_knobs(scale)
     check_choice("denominator", denominator, ("all", "others"))
     check_reduction(reduction, num_items)
+    target = class_indices(target)
     kept = target != ignore_index
     safe = torch.where(kept, target, 0)
     with full_precision(input):
@@ -146,7 +147,8 @@ def proxy_anchor_of_similarities(
     offset: float | Tensor = 0.0,
 ) -> Tensor:
     """The loss of the similarities of proxies (rows) and inputs (columns), an offset in each exponent."""
-    k, m = per_anchor(scale, s), per_anchor(margin, s)
+    k, m = per_anchor(scale, s), per_anchor(margin, s, "margin")
+    target = class_indices(target)
     same = torch.arange(len(s), device=s.device).unsqueeze(1) == target
     kept = target != ignore_index
     own = same & kept

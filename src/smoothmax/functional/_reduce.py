@@ -16,6 +16,8 @@ def check_reduction(reduction: str, num_items: float | Tensor | None) -> None:
         return
     if reduction != "mean":
         raise ValueError(f"`num_items` divides a mean, got reduction={reduction!r}. Leave one of them out.")
+    if isinstance(num_items, Tensor) and num_items.ndim:
+        raise ValueError(f"`num_items` must be one number, got shape {tuple(num_items.shape)}. Sum it.")
     check_positive("num_items", num_items, "It counts what all micro-batches hold.", allow_inf=False)
 
 

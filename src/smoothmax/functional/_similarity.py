@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_floating
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.kernels.unit import unit
 
@@ -76,7 +77,8 @@ def pair_masks(
     Source:
         Ours.
     """
-    other = target if reference_target is None else reference_target
+    target = class_indices(target)
+    other = target if reference_target is None else class_indices(reference_target)
     known = (target != ignore_index).unsqueeze(1) & (other != ignore_index)
     same = target.unsqueeze(1) == other
     positives = same & known

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from smoothmax import functional
 from smoothmax._checks import check_count, check_number, check_positive
-from smoothmax.functional._cross_entropy import check_smoothing
+from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._many_class import RowOptions, prototype_loss
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.nn._prototypes import prototypes_in
@@ -114,7 +114,8 @@ class Head(nn.Module):
         """The loss of margin-free scores at a scale."""
         margin = self.margin_at(scores, self._classes_of(target))
         if self.prior is not None:
-            scores = scores + self.prior.to(scores.dtype).log() / scale
+            k = scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale
+            scores = scores + self.prior.to(scores.dtype).log() / k
         return functional.softmax_cross_entropy(
             scores,
             target,
@@ -157,7 +158,8 @@ class Head(nn.Module):
 
     def _classes_of(self, target: Tensor) -> Tensor:
         """A class for every row, also where it is ignored."""
-        return torch.where(target == self.options["ignore_index"], 0, target).long()
+        target = class_indices(target)
+        return torch.where(target == self.options["ignore_index"], 0, target)
 
     def load_prototypes(
         self,
@@ -178,6 +180,11 @@ class Head(nn.Module):
             ValueError: no such weights, several, or weights of another shape; nothing is changed then.
         """
         found = prototypes_in(source, tuple(self.prototypes.shape), key=key, transposed=transposed)
+        if self.bias is not None and found.bias is not None and found.bias.shape != self.bias.shape:
+            raise ValueError(
+                f"`source` must hold a bias of shape {tuple(self.bias.shape)}, got {tuple(found.bias.shape)}. "
+                f"Pass the weights alone."
+            )
         with torch.no_grad():
             self.prototypes.copy_(found.prototypes)
             if self.bias is not None and found.bias is not None:
@@ -193,8 +200,10 @@ def per_class(name: str, values: Tensor | None, num_classes: int) -> Tensor | No
         raise ValueError(
             f"`{name}` must have one entry per class, shape {(num_classes,)}, got {tuple(values.shape)}."
         )
-    if not bool((values > 0).all()) and name == "prior":
-        raise ValueError("`prior` must be > 0 for every class, got one that is not. See prior_from_counts.")
+    least = 0.0 if name != "prior" else torch.finfo(torch.float32).tiny
+    if not bool(((values >= least) & (values < math.inf)).all()):
+        rule = "> 0" if name == "prior" else ">= 0"
+        raise ValueError(f"`{name}` must be {rule} for every class, and finite, got one that is not.")
     return values.detach().clone().to(torch.get_default_dtype())
 
 

@@ -41,7 +41,7 @@ def prototypes_in(
     elif key not in state:
         raise ValueError(f"`key` must be one of {_names(state)}, got {key!r}.")
     transposed = transposed or key.rpartition(".")[2] == "W"
-    bias = state.get(key.removesuffix("weight") + "bias") if key.endswith("weight") else None
+    bias = state.get(key.rpartition(".")[0] + "." * ("." in key) + "bias")
     return Found(_shaped(state[key], shape, transposed, f"{key!r}"), bias)
 
 

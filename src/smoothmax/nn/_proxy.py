@@ -5,6 +5,7 @@ from torch import Tensor
 
 from smoothmax import functional
 from smoothmax._checks import check_choice, check_count, check_not_negative, check_positive
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._pairs import lse_and_chosen
 from smoothmax.functional._proxy import (
     Denominator,
@@ -83,7 +84,7 @@ class ProxyHead(CosineScores):
         num_items: float | Tensor | None = None,
     ) -> Tensor:
         """The loss of cosines at a scale."""
-        kept = target != self.options["ignore_index"]
+        kept = class_indices(target) != self.options["ignore_index"]
         lse, own = lse_and_chosen(scores, self._classes_of(target), scale)
         losses = proxy_nca_of_lse(lse, own, scale, self.denominator).where(kept, 0)
         return reduce_rows(losses, kept.sum(), self.options["reduction"], num_items)
