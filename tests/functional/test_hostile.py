@@ -26,7 +26,7 @@ WITH_PROTOTYPES = {
 WITH_LABELS = {
     "supcon": lambda x, y: sf.supcon(x, y, scale=4.0),
     "nca": lambda x, y: sf.nca(x, y, scale=4.0),
-    "circle": lambda x, y: sf.circle(x, y, scale=4.0),
+    "circle": lambda x, y: sf.circle(x, y, scale=4.0, margin=0.1),
     "lifted": lambda x, y: sf.lifted(x, y, scale=4.0, margin=0.1),
     "triplet": lambda x, y: sf.triplet(x, y, scale=4.0, margin=0.1),
 }
@@ -65,13 +65,11 @@ def test_a_nan_in_an_ignored_row_stays_there(name):
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in WITH_PROTOTYPES if n in ("normface", "cosface", "linear", "head")]
-)
+@pytest.mark.parametrize("name", ["normface", "cosface", "linear"])
 def test_a_nan_in_an_ignored_row_reaches_no_prototype(name):
     x, w = torch.randn(3, 5, dtype=F64), torch.randn(200, 5, dtype=F64, requires_grad=True)
     x[1] = math.nan
-    loss = WITH_PROTOTYPES["normface" if name == "head" else name]
+    loss = WITH_PROTOTYPES[name]
     gradient = torch.autograd.grad(loss(x, w, torch.tensor([0, -100, 2])).sum(), w)[0]
     assert gradient.isfinite().all()
 

@@ -126,7 +126,7 @@ def circle_pairs(
     check_reduction(reduction, num_items)
     with full_precision(similarities):
         s = widen(similarities)
-        k, m = per_anchor(scale, s), per_anchor(margin, s)
+        k, m = per_anchor(scale, s), per_anchor(margin, s, "margin")
         if form == "paper":
             lead = _weighted_lead(s, positives, negatives, k, m, detach)
         else:

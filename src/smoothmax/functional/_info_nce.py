@@ -202,7 +202,7 @@ def _allowed(
 
 def loss_from_lse(lse: Tensor, score: Tensor, k: float | Tensor, margin: float | Tensor = 0.0) -> Tensor:
     """softplus(lse - k (s_p - m)) per anchor."""
-    k, m = per_anchor(k, score), per_anchor(margin, score)
+    k, m = per_anchor(k, score), per_anchor(margin, score, "margin")
     return softplus(lse - k * (score - m))
 
 

@@ -99,6 +99,7 @@ def lifted_pairs(
     check_reduction(reduction, num_items)
     with full_precision(similarities):
         s = widen(similarities)
-        lead = hardest_lead(s, positives, negatives, per_anchor(scale, s), per_anchor(margin, s))
+        k, m = per_anchor(scale, s), per_anchor(margin, s, "margin")
+        lead = hardest_lead(s, positives, negatives, k, m)
         counted = positives.any(-1) & negatives.any(-1)
         return reduce_counted(torch.relu(lead), counted, reduction, num_items)

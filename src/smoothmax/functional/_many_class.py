@@ -232,11 +232,9 @@ def check_range(target: Tensor, classes: int) -> None:
 
 
 def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:
-    return (
-        where.expand(classes)
-        if where.ndim <= 1
-        else where.expand(*rows, classes).reshape(rows.numel(), classes)
-    )
+    if where.ndim <= 1:
+        return where.expand(classes)
+    return where.expand(*rows, classes).reshape(rows.numel(), classes)
 
 
 def _shares(weight: Tensor | None, prototypes: Tensor) -> Tensor:

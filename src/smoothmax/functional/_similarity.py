@@ -107,7 +107,11 @@ def labelled_pairs(
     else:
         _check_labels("reference_target", reference_target, "reference", reference)
     masks = pair_masks(target, reference_target, ignore_index=ignore_index)
-    return similarities(input, reference, similarity=similarity), *masks
+    # A nan in an ignored row is no one's business.
+    other = target if reference_target is None else reference_target
+    rows = torch.where((class_indices(target) != ignore_index).unsqueeze(1), input, 0)
+    others = torch.where((class_indices(other) != ignore_index).unsqueeze(1), reference, 0)
+    return similarities(rows, others, similarity=similarity), *masks
 
 
 def _check_labels(name: str, labels: Tensor, of: str, rows: Tensor) -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_choice
+from smoothmax.functional._broadcast import knob_for
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._pairs import (
     check_knobs,
@@ -140,7 +141,7 @@ def triplet_pairs(
     _check_swap(swap, mining, similarities)
     with full_precision(similarities):
         s = widen(similarities)
-        k, m = per_anchor(scale, s), per_anchor(margin, s)
+        k, m = per_anchor(scale, s), per_anchor(margin, s, "margin")
         if mining == "hard":
             hinge = hard_where(negatives, s) + hard_where(positives, -s) + m
             counted = positives.any(-1) & negatives.any(-1)
@@ -200,7 +201,8 @@ def triplet_margin(
         to_negative = _row_by_row(anchor, negative, similarity)
         if swap:
             to_negative = torch.maximum(to_negative, _row_by_row(positive, negative, similarity))
-        k, m = per_anchor(scale, to_negative), per_anchor(margin, to_negative)
+        k = knob_for(to_negative.shape, "scale", scale, to_negative.dtype)
+        m = knob_for(to_negative.shape, "margin", margin, to_negative.dtype)
         losses = loss_of_hinge(to_negative - to_positive + m, k, form)
         return reduce_rows(losses, float(losses.numel()), reduction, num_items)
 

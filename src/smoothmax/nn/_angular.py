@@ -1,5 +1,7 @@
 """Heads with margins on the angle: ArcFace and its kin, sub-centres."""
 
+import math
+
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count
@@ -25,6 +27,8 @@ class _Angular(CosineScores):
             self.keep(name, margin)
         if isinstance(margins[1], float | int):
             check_angle("m2", margins[1])
+        if isinstance(margins[1], Tensor) and bool((margins[1] >= math.pi).any()):
+            raise ValueError(f"`m2` must be angles in radians, < pi, got {margins[1].max().item()}.")
         check_choice("variant", variant, ARC_VARIANTS)
         if variant != "monotone" and not (isinstance(margins[0], float | int) and margins[0] == 1):
             raise ValueError(f"`variant` must be 'monotone' where m1 is not 1, got {variant!r}.")

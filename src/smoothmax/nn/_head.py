@@ -182,8 +182,8 @@ class Head(nn.Module):
         found = prototypes_in(source, tuple(self.prototypes.shape), key=key, transposed=transposed)
         if self.bias is not None and found.bias is not None and found.bias.shape != self.bias.shape:
             raise ValueError(
-                f"`source` must hold a bias of shape {tuple(self.bias.shape)}, got {tuple(found.bias.shape)}. "
-                f"Pass the weights alone."
+                f"`source` must hold a bias of shape {tuple(self.bias.shape)}, got "
+                f"{tuple(found.bias.shape)}. Pass the weights alone."
             )
         with torch.no_grad():
             self.prototypes.copy_(found.prototypes)
