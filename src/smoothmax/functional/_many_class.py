@@ -119,10 +119,7 @@ def prototype_loss(
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
     check_target(input, target)
-    target = class_indices(target)
-    kept = target != options.ignore_index
-    safe = torch.where(kept, target, 0)
-    input = torch.where(kept.unsqueeze(-1), input, 0)  # nan in an ignored row is no one's business
+    input, safe, kept = _without_ignored(input, class_indices(target), options.ignore_index)
     lse, score = lse_and_target(
         input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
     )
@@ -145,6 +142,12 @@ def prototype_loss(
         weighted = weighted if extra is None else weighted + row_weight * extra
         divisor = torch.where(kept, row_weight, 0).sum()
         return reduce_rows(torch.where(kept, weighted, 0), divisor, options.reduction, options.num_items)
+
+
+def _without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of zeros and class 0 where a row is ignored (a nan in it is no one's business), and which count."""
+    kept = target != ignore_index
+    return torch.where(kept.unsqueeze(-1), input, 0), torch.where(kept, target, 0), kept
 
 
 def check_prototypes(input: Tensor, prototypes: Tensor) -> None:
