@@ -145,7 +145,7 @@ def prototype_loss(
 
 
 def _without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of zeros and class 0 where a row is ignored (a nan in it is no one's business), and which count."""
+    """Zeros and class 0 where a row is ignored: a nan in it is no one's business. And which rows count."""
     kept = target != ignore_index
     return torch.where(kept.unsqueeze(-1), input, 0), torch.where(kept, target, 0), kept
 
