@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from _theirs import CLASSES, FEATURES, LABELS, check_same, rows, same_pair
+from _pml import CLASSES, FEATURES, LABELS, check_same, rows, same_pair
 from pytorch_metric_learning import distances, losses, reducers
 from test_pml_values import OF_PAIRS, WITH_CLASSES
 from torch import nn

@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from _theirs import CLASSES, FEATURES, LABELS, check_same, rows, same_pair
+from _pml import CLASSES, FEATURES, LABELS, check_same, rows, same_pair
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 
 from smoothmax.compat import pml

@@ -147,6 +147,7 @@ def test_loading_takes_the_weights_of_a_linear_layer(make):
         assert torch.equal(head.scores(x), layer(x))
 
 
+@pytest.mark.plain
 def test_loading_knows_the_names_of_other_libraries():
     head = CosineHead(6, 5, scale=9.0)
     w = torch.randn(5, 6)
@@ -178,6 +179,7 @@ def test_sub_centers_of_a_class_lie_next_to_one_another_in_other_libraries():
         assert torch.equal(head.prototypes, w.reshape(5, 3, 6))
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
@@ -204,6 +206,7 @@ def test_loading_asks_instead_of_guessing_and_changes_nothing(source, options, m
     assert torch.equal(head.prototypes, before)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("call", "message"),
     [

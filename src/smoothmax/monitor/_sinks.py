@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from smoothmax.diagnose import Verdict
 
@@ -15,6 +15,7 @@ def level_of(verdict: Verdict | None) -> str:
     return BROKEN if verdict is None else verdict.level
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes the records of a `Monitor`: one method to write, one to close."""
 
