@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from smoothmax.lab.data.parquet import label_values, matrix
 BFLOAT16 = "bfloat16"
 
 
+@runtime_checkable
 class Segment(Protocol):
     """Consecutive rows that can be read in order from a multiple of a block on."""
 
