@@ -57,6 +57,13 @@ def test_the_weight_of_the_past_is_that_of_the_batches_seen():
         assert rule.seen.item() == pytest.approx(1 - 0.9**seen, rel=1e-6)
 
 
+def test_a_target_that_shares_the_first_place_is_right():
+    """As `row_measures` counts; argmax would call all but the first of equals wrong."""
+    rule = SharpenWhileErrors(6, 10)
+    rule(torch.zeros(8, 6), torch.randint(6, (8,)))
+    assert rule.error == 0
+
+
 def test_rows_of_nan_are_not_counted():
     scores, target = batch(4)
     scores[0] = torch.nan  # one of the wrong ones

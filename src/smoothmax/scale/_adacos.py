@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_between, check_count, check_not_negative
-from smoothmax.families import LogSumExp
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.scale._closed_forms import Bracket, scale_for
 from smoothmax.scale._known_rules import adacos_fixed_scale
@@ -113,7 +112,7 @@ def _batch(z: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """The logarithm of B and the median cosine to the own class, over all ranks."""
     counted = counted_rows(target)
     index = torch.where(counted, target, 0).unsqueeze(-1)
-    logs = scale * LogSumExp(scale).value(z.scatter(-1, index, -torch.inf))
+    logs = torch.logsumexp(scale * z.scatter(-1, index, -torch.inf), -1)
     logs = torch.where(counted, logs, -torch.inf)
     top = largest_over_ranks(logs.amax() if len(logs) else logs.new_tensor(-torch.inf))
     own = torch.where(counted, z.gather(-1, index).squeeze(-1), torch.nan)

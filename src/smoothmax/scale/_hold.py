@@ -71,15 +71,27 @@ def sharpness_for_statistic(
     check_goal(statistic, goal, scores.shape[1])
     check_count("iterations", iterations, 1, "Ten are enough where the scores are tame.")
     with full_precision(scores):
-        return _solution(widen(scores), target, statistic, goal, None, detach, iterations)
+        rows = prepare(widen(scores), target)
+        fixed = rows.detach()
+        low, high = log_bracket(fixed, statistic, goal)
+        x = _newton(fixed, statistic, goal, (low + high) / 2, (low, high), iterations)
+        k = (x if detach else _with_gradient(rows, x, statistic, goal)).exp()
+        smooth, hard = limits(fixed, statistic)
+        too_smooth, too_hard = smooth <= goal, hard >= goal
+        if statistic == "p_max":
+            too_smooth, too_hard = smooth >= goal, hard <= goal
+        # Where too many rows are wrong no sharpness mends it, the sharpest least of all.
+        beyond = math.nan if statistic == "wrong_mass" else math.inf
+        return torch.where(too_hard, beyond, torch.where(too_smooth, 0.0, k))
 
 
 class HoldStatistic(Rule):
     """Holds a statistic of softmax at a goal while training: the scale at which the batch has it, damped.
 
-    ln s moves by 1 - momentum of the way to the batch's own solution, and s stays between start/factor
-    and start factor, where a goal that no scale reaches drives it; but for "wrong_mass" it waits until
-    fewer rows are wrong. Costs about `iterations` + 4 passes over the scores.
+    ln s moves by 1 - momentum of the way to the batch's own solution, and s stays between start/factor and
+    start factor, towards which a goal that no scale reaches drives it; but for "wrong_mass" it waits until
+    fewer rows are wrong. Newton's method goes on from the scale before, so that few steps do. It is not free:
+    `benchmarks/rule_cost.md` has the time it takes.
 
     Saves `scale`.
 
@@ -90,6 +102,7 @@ class HoldStatistic(Rule):
         factor: f > 1, how far s may go from there either way.
         momentum: in [0, 1); 0 holds the statistic in every batch.
         iterations: steps of Newton's method for each batch, from the scale before.
+        rows: how many rows, the first of the batch (of each rank's), stand for all.
         detach: as for `sharpness_for_statistic`; with False the gradient takes the way through s as well.
 
     Source:
@@ -106,7 +119,8 @@ class HoldStatistic(Rule):
         start: float,
         factor: float = 10.0,
         momentum: float = 0.9,
-        iterations: int = 5,
+        iterations: int = 3,
+        rows: int = 64,
         detach: bool = True,
     ) -> None:
         super().__init__()
@@ -115,9 +129,10 @@ class HoldStatistic(Rule):
         check_between("factor", factor, 1, math.inf, "It bounds the scale on both sides of the start.")
         check_between("momentum", momentum, -1e-300, 1, "It is the weight of the past.")
         check_count("iterations", iterations, 1, "Each one is a pass over the scores.")
+        check_count("rows", rows, 1, "The statistic is their mean.")
         self.statistic: Statistic = statistic
         self.goal, self.start, self.factor = goal, start, factor
-        self.momentum, self.iterations, self.detach = momentum, iterations, detach
+        self.momentum, self.iterations, self.rows, self.detach = momentum, iterations, rows, detach
         self.keep_state("scale", float(start))
 
     def extra_repr(self) -> str:
@@ -130,13 +145,17 @@ class HoldStatistic(Rule):
         """Solve for the batch, and go part of the way."""
         _check_scores(scores, target, self.statistic)
         check_goal(self.statistic, self.goal, scores.shape[1])
-        low, high = self.bounds()
+        low, high = (math.log(bound) for bound in self.bounds())
         with full_precision(scores):
-            z = widen(scores)
-            old = self.scale.to(z.dtype).clone()
-            wanted = _solution(z, target, self.statistic, self.goal, old, self.detach, self.iterations)
-            path = torch.lerp(wanted.clamp(low, high).log(), old.log(), self.momentum)
-            scale = keep_finite(path.exp(), old)
+            rows = prepare(widen(scores[: self.rows]), target[: self.rows])
+            old = self.scale.to(rows.total.dtype).log()
+            wanted = _newton(rows.detach(), self.statistic, self.goal, old, (low, high), self.iterations)
+            if not self.detach:
+                wanted = _with_gradient(rows, wanted, self.statistic, self.goal)
+            if self.statistic == "wrong_mass":
+                wanted = torch.where(limits(rows.detach(), "wrong_mass")[1] < self.goal, wanted, old)
+            scale = torch.lerp(wanted.clamp(low, high), old, self.momentum).exp()
+            scale = keep_finite(scale, self.scale.to(scale.dtype))
         self.scale.copy_(scale.detach())
         return scale
 
@@ -149,35 +168,9 @@ class HoldStatistic(Rule):
         return Bracket(self.start / self.factor, self.start * self.factor)
 
 
-def _solution(
-    z: Tensor,
-    target: Tensor | None,
-    statistic: Statistic,
-    goal: float,
-    start: Tensor | None,
-    detach: bool,
-    iterations: int,
-) -> Tensor:
-    rows = prepare(z, target)
-    fixed = rows.detach()
-    smooth, hard = limits(fixed, statistic)
-    rising = statistic == "p_max"
-    too_hard = hard <= goal if rising else hard >= goal
-    too_smooth = smooth >= goal if rising else smooth <= goal
-    inside = ~(too_hard | too_smooth)
-    with torch.no_grad():
-        x = _newton(fixed, statistic, goal, start, iterations)
-    if not detach:
-        x = _with_gradient(rows, torch.where(inside, x, 0), statistic, goal, inside)
-    # Where too many rows are wrong no sharpness mends it, the sharpest least of all.
-    beyond = math.nan if statistic == "wrong_mass" else math.inf
-    return torch.where(too_hard, beyond, torch.where(too_smooth, 0.0, x.exp()))
-
-
-def _newton(rows: Rows, statistic: Statistic, goal: float, start: Tensor | None, iterations: int) -> Tensor:
-    """Ln k; each step keeps the bracket, and halves it where Newton's would leave it."""
-    low, high = log_bracket(rows, statistic, goal)
-    x = (low + high) / 2 if start is None else torch.minimum(torch.maximum(start.log(), low), high)
+def _newton(rows: Rows, statistic: Statistic, goal: float, x: Tensor, ends: tuple, iterations: int) -> Tensor:
+    """Ln k between the ends, from x; a step that would leave the bracket is replaced by halving it."""
+    low, high = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in ends)
     for _ in range(iterations):
         value, slope = statistic_at(rows, x.exp(), statistic)
         ahead = (value < goal) if statistic == "p_max" else (value > goal)
@@ -188,16 +181,17 @@ def _newton(rows: Rows, statistic: Statistic, goal: float, start: Tensor | None,
     return x
 
 
-def _with_gradient(rows: Rows, x: Tensor, statistic: Statistic, goal: float, inside: Tensor) -> Tensor:
+def _with_gradient(rows: Rows, x: Tensor, statistic: Statistic, goal: float) -> Tensor:
     """The same ln k with its derivatives, by steps of Newton's method that are differentiated.
 
-    The solution solves F(x, z) = goal, so its slope is -F_z/F_x: that of one step from x held fixed. A step
-    squares the error, whose own slope in z is not 0, so two are needed for the second derivative.
+    The solution solves F(x, z) = goal, so its slope is -F_z/F_x: that of one step from x held fixed. A
+    step squares the error, whose own slope in z is not 0, so two are needed for the second derivative.
+    Steps longer than 1 are those of no solution: they are left out, with their derivatives.
     """
     for _ in range(2):
         value, slope = statistic_at(rows, x.exp(), statistic)
-        step = (value - goal) / torch.where(inside, slope, 1)
-        x = x - torch.where(inside, step, 0)
+        short = ((value - goal).abs() <= slope.abs()) & (slope != 0)
+        x = x - torch.where(short, (value - goal) / torch.where(short, slope, 1), 0)
     return x
 
 

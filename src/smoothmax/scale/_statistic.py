@@ -30,7 +30,8 @@ class Rows(NamedTuple):
 
     Attributes:
         below: d_j, 0 where j is no competitor.
-        others: which classes compete with the one largest entry: all but it and those masked by -inf.
+        others: 1 for the classes that compete with the one largest entry: all but it and those masked by
+            -inf, which have 0.
         own: M - z_y; 0 without targets.
         hit: whether y is the one largest entry; True without targets.
         counted: which rows count.
@@ -47,7 +48,7 @@ class Rows(NamedTuple):
     @property
     def ties(self) -> Tensor:
         """How many entries equal the largest."""
-        return 1 + (self.others & (self.below == 0)).sum(-1)
+        return 1 + torch.where(self.below == 0, self.others, 0).sum(-1)
 
     @property
     def classes(self) -> Tensor:
@@ -71,12 +72,12 @@ class Rows(NamedTuple):
 
 def prepare(z: Tensor, target: Tensor | None) -> Rows:
     """Rows from scores in float32 or float64."""
-    top = z.detach().argmax(-1, keepdim=True)
+    top = z.detach().max(-1, keepdim=True).indices  # in a third of the time of argmax
     largest = z.gather(-1, top)
     others = (z != -math.inf).scatter(-1, top, False)
     below = torch.where(others, largest - z, 0)
     if target is None:
-        own, hit = torch.zeros_like(below[:, 0]), torch.ones_like(others[:, 0])
+        own, hit = torch.zeros_like(below[:, 0]), torch.ones_like(top[:, 0], dtype=torch.bool)
         counted = hit
     else:
         counted = counted_rows(target)
@@ -84,7 +85,7 @@ def prepare(z: Tensor, target: Tensor | None) -> Rows:
         hit = (index == top).squeeze(-1)
         own = torch.where(hit, 0, (largest - z.gather(-1, index)).squeeze(-1))
     total = sum_over_ranks(counted.sum().to(z.dtype))
-    return Rows(below, others, own, hit, counted, total)
+    return Rows(below, others.to(z.dtype), own, hit, counted, total)
 
 
 def statistic_at(rows: Rows, k: Tensor, statistic: Statistic) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def statistic_at(rows: Rows, k: Tensor, statistic: Statistic) -> tuple[Tensor, T
 
 def _each(rows: Rows, k: Tensor, statistic: Statistic) -> tuple[Tensor, Tensor]:
     """Row by row; the largest entry's own term never enters `rest`, so that a small gap keeps its digits."""
-    terms = torch.where(rows.others, torch.exp(-k * rows.below), 0)
+    terms = torch.exp(-k * rows.below) * rows.others
     rest = terms.sum(-1)
     deficit = (rows.below * terms).sum(-1) / (1 + rest)
     kgap, kd = torch.log1p(rest), k * deficit
@@ -120,7 +121,7 @@ def _each(rows: Rows, k: Tensor, statistic: Statistic) -> tuple[Tensor, Tensor]:
 
 def limits(rows: Rows, statistic: Statistic) -> tuple[Tensor, Tensor]:
     """The statistic for k to 0 and for k to infinity."""
-    smooth, hard = rows.classes.to(rows.below.dtype), rows.ties.to(rows.below.dtype)
+    smooth, hard = rows.classes, rows.ties
     if statistic == "gap":
         none = torch.zeros_like(rows.total)
         return torch.where(rows.mean(smooth) > 1, math.inf, none), none
@@ -147,19 +148,19 @@ def _bracket(rows: Rows, statistic: Statistic, goal: float) -> tuple[Tensor, Ten
     """Theorem 6.2; D is the mean of ln n - h below, R the largest distance, delta the least positive one."""
     d, n = rows.below, rows.below.shape[-1]
     if statistic == "gap":
-        classes = rows.classes.to(d.dtype)
+        classes = rows.classes
         low = rows.mean(classes.log()) / (goal + rows.mean(d.sum(-1) / classes))
         return low, rows.mean(classes.log()) / goal
-    ties = rows.ties.to(d.dtype)
+    ties = rows.ties
     delta = -rows.largest(torch.where(d > 0, -d, -math.inf))
     if statistic in ("entropy", "perplexity"):
         entropy, hard = (goal, ties.log()) if statistic == "entropy" else (math.log(goal), ties)
         floor = rows.mean(hard) if statistic == "entropy" else rows.mean(hard).log()
         ranges = d.amax(-1).square()
-        low = (8 * (rows.mean(rows.classes.to(d.dtype).log()) - entropy) / rows.mean(ranges)).sqrt()
+        low = (8 * (rows.mean(rows.classes.log()) - entropy) / rows.mean(ranges)).sqrt()
         u = torch.log((n - 1) / (entropy - floor)).clamp(min=0)
         return low, (u + (2 * u).sqrt()).clamp(min=1) / delta
-    fewest = -rows.largest(-rows.classes.to(d.dtype))
+    fewest = -rows.largest(-rows.classes)
     if statistic == "normalized_gap":
         c = goal * math.log(n)
         low = torch.log((fewest - 1) / math.expm1(c))
