@@ -106,3 +106,27 @@ def test_a_class_that_one_excludes():
         pair = [z.clone().requires_grad_() for z in pair]
         grads = torch.autograd.grad(jensen_shannon_of_softmax(*pair), pair)
         assert all(g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("far", [1.0, 50.0, 300.0])
+def test_derivatives_are_right_however_far_apart_the_two_are(far):
+    """In s: q - p, and the curvature of softmax; in t: p_i (ln(p_i/q_i) - KL)."""
+    t = torch.tensor([0.0, -far, -5.0], dtype=F64)
+    s = torch.tensor([-far, 0.0, -3.0], dtype=F64)
+    p, q = torch.softmax(t, 0), torch.softmax(s, 0)
+
+    def assert_near(actual, expected):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-15)
+
+    assert_near(torch.func.grad(lambda s: kl_of_softmax(t, s))(s), q - p)
+    curvature = torch.func.hessian(lambda s: kl_of_softmax(t, s))(s)
+    assert_near(curvature, torch.diag(q) - torch.outer(q, q))
+    apart = torch.log_softmax(t, 0) - torch.log_softmax(s, 0)
+    slope = torch.func.grad(lambda t: kl_of_softmax(t, s))(t)
+    torch.testing.assert_close(slope, p * (apart - (p * apart).sum()), rtol=1e-11, atol=1e-13)
+    third = torch.func.jacrev(torch.func.hessian(lambda s: kl_of_softmax(t, s)))(s)
+    assert_near(third, torch.func.jacrev(lambda s: _fisher(torch.softmax(s, 0)))(s))
+
+
+def _fisher(q):
+    return torch.diag(q) - torch.outer(q, q)

@@ -77,26 +77,39 @@ def _parts(t: Tensor, s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         d: s - t, given apart where it is known to more digits than the difference has.
     """
     log_total = torch.logsumexp(t, -1, keepdim=True)
-    p = torch.exp(t - log_total)
-    mean = (p * d).sum(-1, keepdim=True)
+    log_p = t - log_total
+    mean = (torch.exp(log_p) * d).sum(-1, keepdim=True)
     x = d - mean
     # The result does not depend on what is taken out, so that it may be held fixed. No term is above e^_FAR.
     beyond = (-log_total - mean).detach().sub(_FAR).clamp(min=0)
-    apart = x > _LARGE
-    alone = torch.exp(torch.where(apart, s - (log_total + mean + beyond), -torch.inf))
-    rest = p * torch.where(apart, -1 - x, _beyond_linear(torch.where(apart, 0, x)))
-    excess = alone.sum(-1, keepdim=True) + torch.exp(-beyond) * rest.sum(-1, keepdim=True)
-    return x, beyond + torch.log1p(excess + torch.expm1(-beyond))
+    log_q = (s - log_total - mean).detach() - beyond
+    value, slope, tilted = _expansion(x.detach(), log_p.detach() - beyond, log_q)
+    # p f(x) about its value: only differences of 0 carry derivatives, and those to all orders.
+    change, shift = torch.exp(log_p - log_p.detach()), x - x.detach()
+    terms = change * (value + slope * shift + tilted * (torch.expm1(shift) - shift))
+    return x, beyond + torch.log1p(terms.sum(-1, keepdim=True) + torch.expm1(-beyond))
+
+
+def _expansion(x: Tensor, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of f at x: p f, p f' = p (e^x - 1), p f'' = p e^x, of which log_q is the logarithm."""
+    p, tilted = torch.exp(log_p), torch.exp(log_q)
+    large = x > _LARGE
+    near = x.clamp(max=_LARGE)
+    value = torch.where(large, tilted - p * (1 + x), p * _beyond_linear(near))
+    slope = torch.where(large, tilted - p, p * torch.expm1(near))
+    return value, slope, tilted
 
 
 def _beyond_linear(x: Tensor) -> Tensor:
-    """f(x) = e^x - 1 - x = (e^x - 1) (1 + x/2 - x/(2 tanh(x/2)))."""
-    rise = torch.expm1(x)
-    small = x.abs() < 0.5
-    y = torch.where(small, x, 0)
-    square = y * y
+    """f(x) = e^x - 1 - x, from its value at the nearest y of magnitude 1/2 at most.
+
+    There f(y) = (e^y - 1)(1 + y/2 - y/(2 tanh(y/2))); and f(y + z) = f(y) + (e^y - 1) z + e^y f(z).
+    """
+    y = x.clamp(-0.5, 0.5)
+    z = x - y
+    square, rise = y * y, torch.expm1(y)
     first, *others = reversed(_SERIES if x.dtype == torch.float64 else _SERIES[:_SINGLE])
     series = torch.full_like(y, first)
     for coefficient in others:
         series = series * square + coefficient
-    return torch.where(small, rise * y * (0.5 - y * series), rise - x)
+    return rise * y * (0.5 - y * series) + rise * z + (1 + rise) * (torch.expm1(z) - z)
