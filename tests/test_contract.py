@@ -397,7 +397,13 @@ def test_pickles_copies_and_checkpoints_give_the_same_loss(head):
 def test_a_rule_saves_its_state_under_the_scale():
     head = CosineHead(FEATURES, CLASSES, scale=SharpenWhileErrors(CLASSES, 10))
     head(torch.randn(ROWS, FEATURES), TARGET).backward()
-    assert sorted(head.state_dict()) == ["prototypes", "scale.error", "scale.scale", "scale.seen", "scale.step"]
+    assert sorted(head.state_dict()) == [
+        "prototypes",
+        "scale.error",
+        "scale.scale",
+        "scale.seen",
+        "scale.step",
+    ]
     other = CosineHead(FEATURES, CLASSES, scale=SharpenWhileErrors(CLASSES, 10))
     other.load_state_dict(head.state_dict())
     x = torch.randn(ROWS, FEATURES)

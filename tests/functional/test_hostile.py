@@ -37,6 +37,7 @@ def _with(head, w):
     return head.double()
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32], ids=str)
 @pytest.mark.parametrize("name", WITH_PROTOTYPES)
 def test_class_156_of_a_byte_is_a_class(name, dtype):
@@ -47,6 +48,7 @@ def test_class_156_of_a_byte_is_a_class(name, dtype):
     torch.testing.assert_close(loss(x, w, y.to(dtype)), loss(x, w, y), rtol=0, atol=0)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_label_156_of_a_byte_is_a_label(name):
     x, y = torch.randn(6, 5, dtype=F64), torch.tensor([156, 156, 3, 3, 7, 7])
