@@ -210,6 +210,7 @@ def test_the_plan_keeps_tiles_within_their_bytes(rows, classes, features):
     assert plan.dense == (4 * classes * (rows + features) <= many_class.DENSE_BYTES)
 
 
+@pytest.mark.plain
 def test_shapes_are_checked_in_words():
     x, w, y = torch.randn(2, 8), torch.randn(5, 8), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="must have the same number of features"):

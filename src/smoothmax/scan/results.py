@@ -113,13 +113,13 @@ def reliability(tally: Tally) -> dict:
     Bins of equal mass are put together from fine ones, of -ln of the probability: ties in one fine bin, at
     most `RESOLUTION` of the logarithm apart, stay together.
     """
-    wide = [_bin(*column) for column in tally.arrays["wide"].T if column[0]]
+    wide = [_bin(*map(int, column)) for column in tally.arrays["wide"].T if column[0]]
     # The fine bins come in the order of -ln p: the other way round for p.
     rows, hits, share = (line[::-1] for line in tally.arrays["fine"])
     last = np.searchsorted(np.cumsum(rows), tally.num_rows * np.arange(1, WIDE_BINS) / WIDE_BINS) + 1
     cuts = [0, *np.unique(last), BINS]
     parts = [[int(line[a:b].sum()) for line in (rows, hits, share)] for a, b in pairwise(cuts)]
-    mass = [_bin(*part) for part in parts if part[0]]
+    mass = [_bin(*map(int, part)) for part in parts if part[0]]
     return {
         "equal_width": [b._asdict() for b in wide],
         "equal_mass": [b._asdict() for b in mass],
