@@ -49,6 +49,9 @@ struct Kernels {
     void (*apply)(Function function, Type type, const void* x, void* y, int64_t n);
 };
 
+// Rows of at most so many entries are read across: along them lanes would idle, and be joined for few numbers.
+constexpr int64_t SHORT = 63;
+
 // Pieces are small enough for a row's to stay in the first-level cache between the two passes over it.
 constexpr int64_t PIECE_OF_ROW = 4096, PIECE_OF_LANES = 512;
 constexpr int SCRATCH_BYTES = 32768;

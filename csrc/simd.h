@@ -96,6 +96,39 @@ template <class T> INLINE T maximum(Vec<T> v) {
     return top;
 }
 
+template <int... L> struct Lanes {};
+template <int N, int... L> struct LanesBelow : LanesBelow<N - 1, N - 1, L...> {};
+template <int... L> struct LanesBelow<0, L...> { using Type = Lanes<L...>; };
+
+#if __has_builtin(__builtin_shufflevector)
+#define PICK(T, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(T, a, b, ...) __builtin_shuffle(a, b, Int<T>{__VA_ARGS__})
+#endif
+
+// Swap the lanes of `a` that have bit H in their number with those of `b` that lack it.
+template <class T, int H, int... L> INLINE void exchange(Vec<T>& a, Vec<T>& b, Lanes<L...>) {
+    constexpr int W = Simd<T>::W;
+    Vec<T> low = PICK(T, a, b, (L & H ? W + L - H : L)...);
+    b = PICK(T, a, b, (L & H ? W + L : L + H)...);
+    a = low;
+}
+
+template <class T, int H> INLINE void exchange_all(Vec<T>* v) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Simd<T>::W; i++)
+        if (!(i & H)) exchange<T, H>(v[i], v[i + H], typename LanesBelow<Simd<T>::W>::Type{});
+}
+
+// Lane j of vector i for lane i of vector j, as many vectors as lanes.
+template <class T> INLINE void transpose(Vec<T>* v) {
+    constexpr int W = Simd<T>::W;
+    exchange_all<T, 1>(v);
+    if constexpr (W > 2) exchange_all<T, 2>(v);
+    if constexpr (W > 4) exchange_all<T, 4>(v);
+    if constexpr (W > 8) exchange_all<T, 8>(v);
+}
+
 // Horner's rule, the lowest coefficient first.
 template <class T> INLINE Vec<T> horner(Vec<T> z, const T* c, int n) {
     Vec<T> sum = splat<T>(c[n - 1]);

@@ -93,7 +93,7 @@ void arrange(Job& job, Type type) {
     }
     int lanes = kernels->lanes[type];
     bool wide = job.x_inner == 1 && job.x_n != 1 && job.inner >= lanes / 2;
-    job.in_lanes = wide || job.n < 64;  // shorter rows leave lanes idle and pay for joining them
+    job.in_lanes = wide || job.n <= SHORT;
     job.piece = job.in_lanes ? PIECE_OF_LANES : PIECE_OF_ROW;
     job.rows = job.outer * job.inner;
     job.groups = (job.rows + lanes - 1) / lanes;
