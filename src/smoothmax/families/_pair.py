@@ -7,19 +7,23 @@ weights, and far out, where 1 minus a weight is too small to be a difference.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from functools import reduce
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smoothmax.families._blocks import in_blocks
 from smoothmax.kernels import reference
+from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Mass
 
 
 class TwoEntries(ABC):
     """The operators on two entries, by stacking them."""
+
+    _is_closed: ClassVar[bool] = True
+    """Whether the kernels depend on no other tensors than their arguments."""
 
     @property
     @abstractmethod
@@ -33,26 +37,49 @@ class TwoEntries(ABC):
 
     def maximum(self, x: Float[Tensor, "*a"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*c"]:
         """The smooth maximum of two tensors, entry by entry."""
-        return self._apply(self._pair, x, y)
+        return self._each(self._pair, x, y)
 
     def positive_part(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The smooth maximum of x and 0."""
-        return self._apply(self._pair, x, x.new_zeros(()))
+        return self._each(lambda x, p: self._pair(x, torch.zeros_like(x), p), x)
 
     def absolute(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-        """The smooth maximum of x and -x."""
-        return self._apply(self._pair, x, -x)
+        """The smooth maximum of x and -x: even, so that its slope at 1e-9 has all digits."""
+        return self._each(self._even_pair, x)
 
     def step(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The slope of `positive_part`."""
-        return self._apply(self._rise, x, x.new_zeros(()))
+        return self._each(lambda x, p: self._rise(x, torch.zeros_like(x), p), x)
 
     def sign(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The slope of `absolute`."""
-        return self._apply(self._sway, x, -x)
+        return self._each(lambda x, p: self._sway(x, -x, p), x)
+
+    def clamp(
+        self, x: Float[Tensor, "*dims"], low: Tensor | float | None, high: Tensor | float | None
+    ) -> Float[Tensor, "*dims"]:
+        """Low + positive_part(x - low) - positive_part(x - high); a limit that is None is not there."""
+
+        def run(x: Tensor, low: Tensor | None, high: Tensor | None, p: float | Tensor) -> Tensor:
+            # The hard clamp, then the two corrections: the parts themselves would cancel far away.
+            value = x if low is None else torch.where(x < low, low, x)
+            value = value if high is None else torch.where(x >= high, high, value)
+            value = value if low is None else value + self._over(x - low, p)
+            return value if high is None else value - self._over(x - high, p)
+
+        return self._each(run, x, *(_as_tensor(limit, x) for limit in (low, high)))
+
+    def _over(self, t: Tensor, p: float | Tensor) -> Tensor:
+        """positive_part(t) - max(t, 0), on the branch that the hard clamp takes at t = 0: t >= 0."""
+        part = self._pair(t, torch.zeros_like(t), p)
+        # The positive part of an infinity is one; what is left of it is nothing.
+        return torch.where(t >= 0, torch.where(torch.isinf(t), 0, part - t), part)
 
     def _pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
         return self._value(*_stacked(x, y, p), (x.ndim,), None).squeeze(-1)
+
+    def _even_pair(self, x: Tensor, p: float | Tensor) -> Tensor:
+        return self._pair(x, -x, p)
 
     def _rise(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
         return self._weights(*_stacked(x, y, p), (x.ndim,), None)[..., 0]
@@ -60,20 +87,23 @@ class TwoEntries(ABC):
     def _sway(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
         return self._weights(*_stacked(x, y, p), (x.ndim,), None).diff(dim=-1).squeeze(-1).neg()
 
-    def _apply(
-        self, kernel: Callable[[Tensor, Tensor, float | Tensor], Tensor], x: Tensor, y: Tensor
-    ) -> Tensor:
-        """Run an elementwise kernel in float32 or wider, with the knob in the shape of the result."""
-        from smoothmax.families.base import place_knob  # base imports this module
+    def _each(self, kernel: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
+        """Run an elementwise kernel of tensors and the knob, which fits their result, in float32 or wider."""
+        from smoothmax.families.base import in_rank, place_knob  # base imports this module
 
-        x, y = torch.broadcast_tensors(x, y)
-        dtype = torch.promote_types(x.dtype, y.dtype)
+        tensors = [t for t in given if t is not None]
+        shape = torch.broadcast_shapes(*(t.shape for t in tensors))
+        dtype = reduce(torch.promote_types, [t.dtype for t in tensors])
         wide = torch.promote_types(dtype, torch.float32)
 
-        def run(x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
-            return kernel(x.to(wide), y.to(wide), p).to(dtype)
+        def run(*parts: Any) -> tuple[Tensor]:
+            *pieces, knob = parts
+            whole = iter(torch.broadcast_tensors(*(t.to(wide) for t in pieces if t is not None)))
+            return (kernel(*(None if t is None else next(whole) for t in pieces), knob).to(dtype),)
 
-        return in_blocks(run, x, (y, place_knob(self.parameter, x, (), wide)), ())
+        placed = [None if t is None else in_rank(t, len(shape)) for t in given]
+        knob = place_knob(self.parameter, shape, (), wide)
+        return by_blocks(run, *placed, knob, sums=((),), closed=self._is_closed)[0]
 
 
 class TwoEntryForms(TwoEntries):
@@ -99,15 +129,15 @@ class TwoEntryForms(TwoEntries):
     def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
         """-d(_lift)/dt: the smaller weight, for |k d| >= 1."""
 
-    def absolute(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-        """The smooth maximum of x and -x: even, so that its slope at 1e-9 has all digits."""
-        return self._apply(self._even_pair, x, -x)
-
     def _pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
         return self._join(x, y, x / 2 + y / 2, p)
 
-    def _even_pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
-        return self._join(x, y, 0.0, p)
+    def _even_pair(self, x: Tensor, p: float | Tensor) -> Tensor:
+        return self._join(x, -x, 0.0, p)
+
+    def _over(self, t: Tensor, p: float | Tensor) -> Tensor:
+        t = torch.where(t >= 0, -t, t)
+        return self._pair(t, torch.zeros_like(t), p)
 
     def _join(self, x: Tensor, y: Tensor, middle: float | Tensor, p: float | Tensor) -> Tensor:
         at = self._regions(x, y, p)
@@ -185,6 +215,12 @@ def _select(at: _Regions, tied: float | Tensor, soft: Tensor) -> Tensor:
 def log_cosh(u: Tensor) -> Tensor:
     """The logarithm of cosh u for small |u|, with the digits that cosh u - 1 has."""
     return torch.log1p(2 * torch.sinh(u / 2) ** 2)
+
+
+def _as_tensor(limit: Tensor | float | None, x: Tensor) -> Tensor | None:
+    if limit is None or isinstance(limit, Tensor):
+        return limit
+    return x.new_tensor(limit, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def _stacked(x: Tensor, y: Tensor, p: float | Tensor) -> tuple[Tensor, float | Tensor]:

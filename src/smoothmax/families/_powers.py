@@ -1,86 +1,176 @@
 """What the power families share: sums of powers of x/A, scaled so that nothing overflows.
 
-Notation: A is the largest |x_i|, r_i = x_i/A, c_i the mass, h the mass of the entries with r_i = 1.
-As in `kernels.reference`, A is held fixed (the value is A f(x/A) for every fixed A) and the terms of
-the anchor enter as r^p - 1 = 0, of slope p.
+Notation: A is the largest x_i, r_i = x_i/A, c_i the mass, h the mass of the entries with r_i = 1,
+d the divisor of the sum of powers: 1 for the norm, n for the mean. As in `kernels.reference`, A is held
+fixed (the value is A f(x/A) for every fixed A) and the terms of the anchor enter as r^p - 1 = 0, of
+slope p.
 """
 
-from typing import NamedTuple
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from smoothmax._checks import check_choice, check_positive
+from smoothmax.families.base import NON_NEGATIVE, Family, Norm, Properties
 from smoothmax.kernels import reference
+from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Dims, Mass
 
 
+@dataclass(frozen=True, eq=False)
+class PowerFamily(Family):
+    """((sum_i x_i^p)/d)^(1/p) for x >= 0."""
+
+    p: float | Tensor
+
+    properties: ClassVar[Properties] = Properties(
+        side="over",
+        convex=True,
+        monotone=True,
+        translation_equivariant=False,
+        homogeneous=True,
+        differentiability=0.0,
+        domain=NON_NEGATIVE,
+        relative=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_positive("p", self.p, "Larger is closer to the hard maximum.")
+        if not isinstance(self.p, Tensor) and self.p < 1:
+            raise ValueError(f"`p` must be at least 1, got {self.p!r}. Below 1 the p-norm is not convex.")
+
+    @property
+    def parameter(self) -> float | Tensor:
+        """The exponent p."""
+        return self.p
+
+    @classmethod
+    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> Self:
+        """P = sharpness * largest, at least 1: near `largest` it weighs entries like LSE_k."""
+        check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.")
+        return cls(at_least_one(sharpness * largest))
+
+    def gradient_lipschitz(self, norm: Norm = "l2") -> float:
+        """0 for p = 1, else math.inf: it has no bound near 0; for p >= 2 it is (p - 1)/value."""
+        check_choice("norm", norm, ("l2", "linf"))
+        return 0.0 if float(self.p) == 1 else math.inf
+
+    @abstractmethod
+    def _divisor(self, x: Tensor, dims: Dims, mass: Mass) -> Tensor:
+        """d, reduced dims kept; 0 in rows without an entry."""
+
+    def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        parts, d = split(x, parameter, dims, mass), self._divisor(x, dims, mass)
+        soft = parts.scale * torch.exp(parts.log_mean(d) / parts.p)
+        # Where all entries are 0 there is no gradient.
+        top = torch.where(parts.top == 0, parts.top.detach(), parts.top)
+        value = torch.where(parts.hard | parts.never, top, soft)
+        return torch.where(d == 0, math.nan, torch.where(parts.bad.isnan(), parts.bad, value))
+
+    def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        parts, d = split(x, parameter, dims, mass), self._divisor(x, dims, mass)
+        # (x_i/P)^(p - 1)/d with P = A e^c
+        factor = torch.exp(parts.log_mean(d) * ((1 - parts.p) / parts.p)) / torch.where(d > 0, d, 1)
+        lost = parts.bad.isnan() | parts.top.isnan()
+        special = parts.hard | parts.never
+        given = (factor, parts.hits, special, lost, parts.top, parts.scale, parts.hard, parts.p)
+        return by_blocks(_shares, x, mass, *given, sums=((),))[0]
+
+    def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        parts, d = split(x, parameter, dims, mass, fixed_anchor=False), self._divisor(x, dims, mass)
+        excess = parts.scale * torch.expm1(parts.log_mean(d) / parts.p)
+        excess = excess if self.properties.side == "over" else -excess
+        return torch.where(parts.hard | parts.never, 0, excess) + parts.bad
+
+
 class PowerParts(NamedTuple):
-    """The sum of powers is sum_i c_i r_i^p = h (1 + rest).
+    """The sum of powers is sum_i c_i r_i^p = h (1 + rest); each keeps the reduced dims with size 1.
 
     Attributes:
-        anchor: A, with reduced dims kept.
+        top: A, with its gradient.
         scale: A where it is a positive number, else 1.
-        ratio: x_i/A; 0 where masked, and in rows that are hard.
+        hard: where the result is A itself: all entries 0, or one infinite.
+        p: the exponent, 1 for infinity.
+        never: where the exponent was infinite.
         rest: as above; h = 1 and the ties in the rest without weights.
         head: h with weights, else None.
-        hard: where the result is A itself: all entries 0, or one infinite.
+        hits: how many entries attain A.
+        bad: nan in rows with a negative entry, with a slope of nan for each entry; else 0.
     """
 
-    anchor: Tensor
+    top: Tensor
     scale: Tensor
-    ratio: Tensor
+    hard: Tensor
+    p: float | Tensor
+    never: Tensor
     rest: Tensor
     head: Tensor | None
-    hard: Tensor
+    hits: Tensor
+    bad: Tensor
 
-    def log_total(self) -> Tensor:
-        """The logarithm of the sum of powers."""
-        log_rest = torch.log1p(self.rest)
-        return log_rest if self.head is None else torch.log(self.head) + log_rest
+    def log_mean(self, d: Tensor | float = 1.0) -> Tensor:
+        """The logarithm of the sum of powers over d."""
+        log_total = torch.log1p(self.rest)
+        if self.head is not None:
+            log_total = torch.log(self.head) + log_total
+        return log_total - torch.log(torch.where(d > 0, d, 1)) if isinstance(d, Tensor) else log_total
 
 
 def split(x: Tensor, p: float | Tensor, dims: Dims, mass: Mass, *, fixed_anchor: bool = True) -> PowerParts:
     """The parts over `dims`, which must not be empty; x >= 0."""
-    x = masked(x, mass)
+    never = torch.as_tensor(p == math.inf, device=x.device)
+    p = torch.where(never, 1, p) if isinstance(p, Tensor) else (1.0 if p == math.inf else p)
     # A weight of 0 takes its entry out of the anchor, as a mask does.
-    present = x if mass is None or mass.dtype == torch.bool else torch.where(mass == 0, 0, x)
-    anchor = present.amax(dims, keepdim=True)
-    hard = torch.isinf(anchor) | (anchor == 0)
-    scale = torch.where(hard, 1, anchor.detach() if fixed_anchor else anchor)
-    ratio = torch.where(hard, 0, x / scale)
-    top = (present == anchor) & ~hard
-    powers = ratio**p
-    own = powers - 1 if fixed_anchor else torch.zeros_like(anchor)
-    terms = torch.where(top, own, powers)
-    if mass is None or mass.dtype == torch.bool:
-        rest = terms.sum(dims, keepdim=True) + (top.sum(dims, keepdim=True) - 1)
-        return PowerParts(anchor, scale, ratio, torch.where(hard, 0, rest), None, hard)
-    head = torch.where(hard, 1, torch.where(top, mass, 0).sum(dims, keepdim=True))
-    rest = (terms * mass).sum(dims, keepdim=True) / head
-    return PowerParts(anchor, scale, ratio, torch.where(hard, 0, rest), head, hard)
-
-
-def masked(x: Tensor, mass: Mass) -> Tensor:
-    """Fill in 0, which adds nothing to a sum of powers, where masked."""
-    return x if mass is None or mass.dtype != torch.bool else torch.where(mass, x, 0)
-
-
-def settle(parts: PowerParts, soft: Tensor, x: Tensor, dims: Dims) -> Tensor:
-    """`soft`; in hard rows A, with no gradient at 0; nan in rows with a negative entry."""
-    anchor = torch.where(parts.anchor == 0, parts.anchor.detach(), parts.anchor)
-    value = torch.where(parts.hard, anchor, soft)
+    top = (x if mass is None else torch.where(mass != 0, x, 0)).amax(dims, keepdim=True)
+    hard = torch.isinf(top) | (top == 0)
+    scale = torch.where(hard, 1, top.detach() if fixed_anchor else top)
+    run, count = partial(_sums, dims, fixed_anchor), 5 if reference.weighted(mass) else 4
+    spill, below, rest, hits, *heads = by_blocks(run, x, mass, top, scale, hard, p, sums=(dims,) * count)
     # nan with a slope of nan, and nothing at all elsewhere: 0 * nan must not reach the other rows.
-    bad = outside(x, dims)
-    spill = torch.where(bad, x.sum(dims, keepdim=True), 1.0)
-    return torch.where(bad, spill * torch.where(bad, torch.nan, 0.0), value)
+    outside = below > 0
+    bad = torch.where(outside, spill, 0) * torch.where(outside, torch.nan, 0.0)
+    head = torch.where(hard, 1, heads[0]) if heads else None
+    rest = rest + (hits - 1) if head is None else rest / head
+    return PowerParts(top, scale, hard, p, never, torch.where(hard, 0, rest), head, hits, bad)
 
 
-def hard_weights(parts: PowerParts, x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-    """Even shares of the infinite entries; 0 in a row of zeros."""
-    even = reference.hard_weights(x, parts.anchor, 1.0, dims, mass)
-    return torch.where(parts.anchor == 0, 0, even)
+def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
+    """Of x, of negative entries, and those of the powers."""
+    hits, x, ratio = _ratios(x, mass, *given)
+    below = x < 0 if mass is None else (x < 0) & (mass != 0)
+    sums = (t.sum(dims, keepdim=True) for t in (x, below.to(x.dtype)))
+    return (*sums, *reference.sums_of(ratio ** given[-1], hits, mass, dims, fixed))
 
 
-def outside(x: Tensor, dims: Dims) -> Tensor:
-    """Rows with a negative entry, where no power family is a maximum."""
-    return x.amin(dims, keepdim=True) < 0
+def _shares(
+    x: Tensor, mass: Mass, factor: Tensor, count: Tensor, special: Tensor, lost: Tensor, *given: Any
+) -> tuple[Tensor]:
+    hits, _, ratio = _ratios(x, mass, *given)
+    soft = reference.counted(ratio ** (given[-1] - 1) * factor, mass)
+    # Even shares of the entries that attain the maximum; 0 in a row of zeros.
+    hard = torch.where(given[0] == 0, 0, hits / count.clamp(min=1))
+    return (torch.where(lost, math.nan, torch.where(special, hard, soft)),)
+
+
+def _ratios(
+    x: Tensor, mass: Mass, top: Tensor, scale: Tensor, hard: Tensor, p: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which entries attain A, what is summed of x, and x/A."""
+    hits = x == top if mass is None else (x == top) & (mass != 0)
+    x = reference.alive(x, mass, x.new_zeros(()))
+    ratio = torch.where(hard, 0, x / scale).clamp(min=0)
+    if reference.weighted(mass):
+        # An entry of weight 0 may be larger than A: its power must be finite, for the slope in the weight.
+        root = 0.5 * math.log(torch.finfo(x.dtype).max)
+        ratio = ratio.clamp(max=torch.exp(root / p) if isinstance(p, Tensor) else math.exp(root / p))
+    return hits, x, ratio
+
+
+def at_least_one(p: float | Tensor) -> float | Tensor:
+    """max(p, 1), for a number and for a tensor."""
+    return p.clamp(min=1) if isinstance(p, Tensor) else max(float(p), 1.0)

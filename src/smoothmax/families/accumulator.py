@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smoothmax._checks import check_positive
+from smoothmax._checks import check_floating, check_positive
 from smoothmax.families.base import Dim, reduce_with
 from smoothmax.kernels import reference
 from smoothmax.kernels.reference import Dims, Mass
@@ -56,6 +56,7 @@ class Accumulator:
 
     def add(self, x: Float[Tensor, "*dims"], dim: Dim = -1) -> "Accumulator":
         """With the entries of x along `dim` too; float16 and bfloat16 are summed in float32."""
+        check_floating("x", x)
         if x.numel() == 0:
             return self
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -90,12 +91,12 @@ class Accumulator:
 
 
 def _anchor(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-    return reference.shift(x, k, dims).anchor
+    return reference.anchor(x, k, dims).top
 
 
 def _rest(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
     """The rest with the anchor moving, as `merge` needs its slopes."""
     parts = reference.split(x, k, dims, fixed_anchor=False)
     # Rows of infinities count their entries at the infinity.
-    many = (x == parts.anchor).sum(dims, keepdim=True) - 1
-    return torch.where(torch.isinf(parts.anchor), many.to(x.dtype), parts.rest)
+    many = parts.hits - 1
+    return torch.where(torch.isinf(parts.at.top), many, parts.rest)

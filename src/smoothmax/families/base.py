@@ -4,18 +4,20 @@ A family is a small frozen dataclass that holds its parameter. Its file says how
 gradient and its error are computed; everything else in the library is derived from these members.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from functools import partial
+from typing import ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_positive
-from smoothmax.families._blocks import in_blocks
+from smoothmax._checks import check_choice, check_count, check_floating, check_positive
 from smoothmax.families._pair import TwoEntries
+from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.native import Compiled, NativeKernel, serves
 from smoothmax.kernels.reference import Dims, Mass
 
@@ -72,6 +74,9 @@ class Family(TwoEntries):
     _compiled: ClassVar[Compiled | None] = None
     """`_value` and `_weights` of `kernels.native`, for the families that it has them for."""
 
+    _of_nothing: ClassVar[float] = -math.inf
+    """The value of no entry at all, for a positive parameter."""
+
     @property
     @abstractmethod
     def parameter(self) -> float | Tensor:
@@ -86,14 +91,13 @@ class Family(TwoEntries):
         weights: Tensor | None = None,
     ) -> Float[Tensor, "*reduced"]:
         """The smooth maximum along `dim`."""
-        mass = combine_mass(x, where, weights)
-        return reduce_with(
+        return self._reduce(
             self._value,
             x,
-            self.parameter,
             dim,
-            mass=mass,
-            keepdim=False,
+            where,
+            weights,
+            of_nothing=self._of_nothing,
             compiled=self._compiled and self._compiled.value,
         )
 
@@ -106,14 +110,13 @@ class Family(TwoEntries):
         weights: Tensor | None = None,
     ) -> Float[Tensor, "*dims"]:
         """The gradient of `value` with respect to x: a smooth one-hot argmax."""
-        mass = combine_mass(x, where, weights)
-        return reduce_with(
+        return self._reduce(
             self._weights,
             x,
-            self.parameter,
             dim,
-            mass=mass,
-            keepdim=True,
+            where,
+            weights,
+            of_nothing=None,
             compiled=self._compiled and self._compiled.weights,
         )
 
@@ -130,8 +133,35 @@ class Family(TwoEntries):
         With weights it is the signed distance to the side that `properties` names: an entry that
         counts less than once may put the value on the other side.
         """
-        mass = combine_mass(x, where, weights)
-        return reduce_with(self._gap_of, x, self.parameter, dim, mass=mass, keepdim=False)
+        known = math.nan if math.isnan(self._of_nothing) else 0.0
+        return self._reduce(self._gap_of, x, dim, where, weights, of_nothing=known)
+
+    def _reduce(
+        self,
+        kernel: Kernel,
+        x: Tensor,
+        dim: Dim,
+        where: Tensor | None,
+        weights: Tensor | None,
+        *,
+        of_nothing: float | None,
+        compiled: NativeKernel | None = None,
+    ) -> Tensor:
+        """Apply a kernel of this family; `of_nothing` is the result for no entry, None for one per entry."""
+        check_floating("x", x)
+        mass = place_mass(x, where, weights)
+        if x.numel() == 0 and self.properties.entries is None:
+            kernel = partial(_empty, of_nothing)
+        return reduce_with(
+            kernel,
+            x,
+            self.parameter,
+            dim,
+            mass=mass,
+            keepdim=of_nothing is None,
+            closed=self._is_closed,
+            compiled=compiled,
+        )
 
     @abstractmethod
     def gap(self, n: int) -> float:
@@ -167,9 +197,6 @@ class Family(TwoEntries):
         """`gap_of` with reduced dims kept; arguments as for `_value`."""
 
 
-Sharp = TypeVar("Sharp", bound="SharpnessFamily")
-
-
 @dataclass(frozen=True, eq=False)
 class SharpnessFamily(Family):
     """A family whose parameter is a sharpness, in 1/units of x."""
@@ -185,9 +212,25 @@ class SharpnessFamily(Family):
         return self.sharpness
 
     @classmethod
-    def for_sharpness(cls: type[Sharp], sharpness: float | Tensor) -> Sharp:
+    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
         """The member whose parameter this is."""
         return cls(sharpness)
+
+
+def check_entries(n: int) -> None:
+    """Raise unless n is a number of entries."""
+    check_count("n", n, 1, "It is the number of entries.")
+
+
+def check_gap(tolerance: float | Tensor, n: int, unit: str = "x") -> None:
+    """Raise unless these are a distance to the maximum and a number of entries."""
+    check_entries(n)
+    check_positive("tolerance", tolerance, f"It is a distance in units of {unit}.", allow_inf=False)
+
+
+def check_norm(norm: Norm) -> None:
+    """Raise unless there are Lipschitz constants in this norm."""
+    check_choice("norm", norm, ("l2", "linf"))
 
 
 def reduce_with(
@@ -198,6 +241,7 @@ def reduce_with(
     *,
     keepdim: bool,
     mass: Mass = None,
+    closed: bool = True,
     compiled: NativeKernel | None = None,
 ) -> Tensor:
     """Apply a kernel that keeps reduced dims: normalise `dim`, place the knob, mind the dtype.
@@ -208,28 +252,32 @@ def reduce_with(
         knob: a number, or a tensor that broadcasts against the reduced shape.
         dim: one dim or several, negative ones counting from the end.
         keepdim: whether the result keeps the reduced dims.
-        mass: what an entry counts, broadcasting against x.
+        mass: what an entry counts, of the rank of x, broadcasting against it.
+        closed: whether the kernel depends on no other tensors than these.
         compiled: computes the same, with or without reduced dims as it should, where `kernels.native` serves.
     """
-    check_floating("x", x)
-    dims = normalize_dims(x, dim)
+    dims, dtype = normalize_dims(x, dim), x.dtype
     if compiled is not None and mass is None and serves(x, knob):
         return compiled(x, float(knob), dims)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    if mass is not None:
-        mass = mass.expand_as(x)
+    wide = torch.promote_types(dtype, torch.float32)
 
-    def run(piece: Tensor, knob: float | Tensor, mass: Mass) -> Tensor:
-        if mass is not None and mass.dtype != torch.bool:
-            mass = mass.to(wide)
-        return kernel(piece.to(wide), knob, dims, mass).to(x.dtype)
+    def run(x: Tensor, knob: float | Tensor, mass: Mass) -> tuple[Tensor]:
+        return (kernel(x.to(wide), knob, dims, mass).to(dtype),)
 
-    result = in_blocks(run, x, (place_knob(knob, x, dims, wide), mass), dims)
+    placed = place_knob(knob, x.shape, dims, wide)
+    (result,) = by_blocks(run, x, placed, mass, sums=((),), whole=dims, closed=closed)
     return result if keepdim else _squeeze(result, dims)
 
 
-def combine_mass(x: Tensor, where: Tensor | None, weights: Tensor | None) -> Mass:
-    """What each entry counts: a mask, weights, both, or None for once each."""
+def _empty(of_nothing: float | None, x: Tensor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+    if of_nothing is None:
+        return x * 1.0
+    sign = torch.sign(k) if isinstance(k, Tensor) else 1.0
+    return x.sum(dims, keepdim=True) + of_nothing * sign
+
+
+def place_mass(x: Tensor, where: Tensor | None, weights: Tensor | None) -> Mass:
+    """What each entry counts, in the rank of x: a mask, weights, both, or None for once each."""
     if where is not None and where.dtype != torch.bool:
         raise TypeError(f"`where` must be a bool tensor, got {where.dtype}. Pass `where != 0`.")
     for name, given in (("where", where), ("weights", weights)):
@@ -238,9 +286,10 @@ def combine_mass(x: Tensor, where: Tensor | None, weights: Tensor | None) -> Mas
                 f"`{name}` must broadcast against the shape of x, {tuple(x.shape)}, "
                 f"got shape {tuple(given.shape)}. Expand x first if it is to grow."
             )
-    if weights is None or where is None:
-        return where if weights is None else weights
-    return torch.where(where, weights, 0)
+    if weights is None:
+        return where if where is None else in_rank(where, x.ndim)
+    weights = weights.to(torch.promote_types(x.dtype, torch.float32))
+    return in_rank(weights if where is None else torch.where(where, weights, 0), x.ndim)
 
 
 def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
@@ -257,20 +306,27 @@ def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
     return dims
 
 
-def place_knob(knob: float | Tensor, x: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> float | Tensor:
-    """The knob in the rank of x, which it must fit once `dims` are reduced; a number stays one."""
+def place_knob(
+    knob: float | Tensor, shape: Sequence[int], dims: tuple[int, ...], dtype: torch.dtype
+) -> float | Tensor:
+    """The knob in the rank of `shape`, which it must fit once `dims` are reduced; a number stays one."""
     if not isinstance(knob, Tensor):
         return float(knob)
-    reduced = tuple(size for d, size in enumerate(x.shape) if d not in dims)
+    reduced = tuple(size for d, size in enumerate(shape) if d not in dims)
     if not _fits(knob.shape, reduced):
         raise ValueError(
             f"A knob that is a tensor must broadcast against the reduced shape {reduced}, "
             f"got shape {tuple(knob.shape)}. Reshape it, or reduce another dim."
         )
-    knob = knob.to(dtype).reshape((1,) * (len(reduced) - knob.ndim) + tuple(knob.shape))
+    knob = in_rank(knob.to(dtype), len(reduced))
     for d in dims:
         knob = knob.unsqueeze(d)
     return knob
+
+
+def in_rank(t: Tensor, rank: int) -> Tensor:
+    """The tensor with dims of size 1 before its own."""
+    return t.reshape((1,) * (rank - t.ndim) + tuple(t.shape))
 
 
 def _fits(small: Sequence[int], large: Sequence[int]) -> bool:

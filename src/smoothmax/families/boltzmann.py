@@ -6,17 +6,26 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
 from smoothmax.families._lambert import lambert_w
 from smoothmax.families._pair import TwoEntryForms
-from smoothmax.families.base import EVERY_REAL, Norm, Properties, SharpnessFamily
+from smoothmax.families.base import (
+    EVERY_REAL,
+    Norm,
+    Properties,
+    SharpnessFamily,
+    check_entries,
+    check_gap,
+    check_norm,
+)
 from smoothmax.kernels import reference
-from smoothmax.kernels.reference import Dims, Mass, Parts
+from smoothmax.kernels.blocks import by_blocks
+from smoothmax.kernels.reference import Anchor, Dims, Mass, Parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +63,17 @@ class Boltzmann(TwoEntryForms, SharpnessFamily):
         differentiability=math.inf,
         domain=EVERY_REAL,
     )
+    _of_nothing: ClassVar[float] = math.nan
 
     def gap(self, n: int) -> float:
         """W((n - 1)/e)/k: the largest M - B. For a scalar k."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         return lambert_w((n - 1) / math.e) / float(self.sharpness)
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int) -> "Boltzmann":
         """K = W((n - 1)/e)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
-        check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
+        check_gap(tolerance, n)
         return cls((lambert_w((n - 1) / math.e) if n > 1 else 1.0) / tolerance)
 
     def gradient_lipschitz(self, norm: Norm = "l2", n: int | None = None) -> float:
@@ -73,35 +82,24 @@ class Boltzmann(TwoEntryForms, SharpnessFamily):
         There is no constant for every n: with p_1 = 1/4 and the others equal, the first entry of the
         Hessian exceeds (3/32) k ln(n/3).
         """
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         if n == 1:
             return 0.0
         return float(self.sharpness) * (1.0 if norm == "l2" else 2.0) if n == 2 else math.inf
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True) + math.nan
-        parts = reference.split(x, parameter, dims, mass)
-        value = reference.settle(parts, parameter, parts.anchor.detach() + _deficit(parts, dims))
+        parts, deficit = _parts(x, parameter, dims, mass)
+        value = reference.settle(parts.at, parts.at.base + deficit)
         return value if mass is None else torch.where(reference.count(x, dims, mass) == 0, math.nan, value)
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x * 1.0
-        parts = reference.split(x, parameter, dims, mass)
-        p = reference.soft_weights(parts)
-        # An entry of no weight may lie infinitely far below: 0 * inf.
-        below = torch.where(p == 0, 0, parts.below)
-        soft = p * (1 + parts.sharpness * (below - _deficit(parts, dims)))
-        hard = reference.hard_weights(x, parts.anchor, parameter, dims, mass)
-        return torch.where(parts.hard, hard, soft)
+        parts, deficit = _parts(x, parameter, dims, mass)
+        given = (deficit, parts.total(), parts.hits, *parts.at)
+        return by_blocks(_shares, x, mass, *given, sums=((),))[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True) + math.nan
-        parts = reference.split(x, parameter, dims, mass, fixed_anchor=False)
-        value = torch.where(parts.hard, 0, -_deficit(parts, dims))
-        return torch.where(torch.isnan(parts.anchor), parts.anchor, value)
+        parts, deficit = _parts(x, parameter, dims, mass, fixed=False)
+        return reference.settle_gap(parts.at, -deficit)
 
     def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
         return d / 2 * torch.tanh(p * d / 2)
@@ -119,6 +117,31 @@ class Boltzmann(TwoEntryForms, SharpnessFamily):
         return z / (1 + z) * (1 - p * t / (1 + z))
 
 
-def _deficit(parts: Parts, dims: Dims) -> Tensor:
-    """B - A = sum_i p_i (x_i - A); `below` is finite, so an entry of weight 0 contributes 0."""
-    return (reference.soft_weights(parts) * parts.below).sum(dims, keepdim=True)
+def _parts(
+    x: Tensor, k: float | Tensor, dims: Dims, mass: Mass, *, fixed: bool = True
+) -> tuple[Parts, Tensor]:
+    """The parts of log-sum-exp, and B - A = sum_i p_i (x_i - A)."""
+    at = reference.anchor(x, k, dims, mass, fixed=fixed)
+    count = 4 if reference.weighted(mass) else 3
+    deficit, *found = by_blocks(partial(_sums, dims, fixed), x, mass, *at, sums=(dims,) * count)
+    parts = reference.parts_of(at, *found)
+    return parts, deficit / parts.total()
+
+
+def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
+    hits, below = reference.distances(x, mass, at := Anchor(*given))
+    terms = reference.exponentials(below, mass, at)
+    # `below` is finite, so an entry of weight 0 contributes 0.
+    deficit = reference.total(terms * below, dims, mass)
+    return (deficit, *reference.sums_of(terms, hits, mass, dims, fixed))
+
+
+def _shares(
+    x: Tensor, mass: Mass, deficit: Tensor, total: Tensor, count: Tensor, *given: Any
+) -> tuple[Tensor]:
+    hits, below = reference.distances(x, mass, at := Anchor(*given))
+    p = reference.counted(reference.exponentials(below, mass, at), mass) / total
+    # An entry of no weight may lie infinitely far below: 0 * inf.
+    below = torch.where(p == 0, 0, below)
+    soft = p * (1 + at.sharpness * (below - deficit))
+    return (torch.where(at.hard, reference.hard_shares(hits, count, at), soft),)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
 from smoothmax.families._pair import TwoEntryForms, log_cosh
 from smoothmax.families.base import (
     EVERY_REAL,
@@ -20,10 +19,15 @@ from smoothmax.families.base import (
     Norm,
     Properties,
     SharpnessFamily,
+    check_entries,
+    check_gap,
+    check_norm,
     normalize_dims,
     place_knob,
+    place_mass,
 )
 from smoothmax.kernels import native, reference
+from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Dims, Mass
 
 
@@ -67,19 +71,18 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
 
     def gap(self, n: int) -> float:
         """ln(n)/k: the gap where all n entries are equal. For a scalar k."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         return math.log(n) / float(self.sharpness)
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int) -> "LogSumExp":
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
-        check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
+        check_gap(tolerance, n)
         return cls((math.log(n) if n > 1 else 1.0) / tolerance)
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """k/2 from L2 to L2 (sharp for every n >= 2), k from Linf to L1. For a scalar k."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return float(self.sharpness) * (0.5 if norm == "l2" else 1.0)
 
     def hvp(
@@ -101,11 +104,16 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
             weights: as for `value`.
         """
         dims = normalize_dims(x, dim)
-        p = self.weights(x, dims, where=where, weights=weights)
         wide = torch.promote_types(x.dtype, torch.float32)
-        p, v = p.to(wide), torch.where(p == 0, 0, v).to(wide)
-        mean = (p * v).sum(dims, keepdim=True)
-        return (place_knob(self.sharpness, p, dims, wide) * p * (v - mean)).to(x.dtype)
+
+        def run(x: Tensor, v: Tensor, k: float | Tensor, mass: Mass) -> tuple[Tensor]:
+            p = reference.softmax(x.to(wide), k, dims, mass)
+            v = torch.where(p == 0, 0, v).to(wide)
+            return ((k * p * (v - (p * v).sum(dims, keepdim=True))).to(x.dtype),)
+
+        mass = place_mass(x, where, weights)
+        knob = place_knob(self.sharpness, x.shape, dims, wide)
+        return by_blocks(run, x, v, knob, mass, sums=((),), whole=dims)[0]
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         return reference.logsumexp(x, parameter, dims, mass)

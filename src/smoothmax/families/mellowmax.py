@@ -6,16 +6,25 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
 from smoothmax.families._pair import TwoEntryForms, log_cosh
-from smoothmax.families.base import EVERY_REAL, Norm, Properties, SharpnessFamily
+from smoothmax.families.base import (
+    EVERY_REAL,
+    Norm,
+    Properties,
+    SharpnessFamily,
+    check_entries,
+    check_gap,
+    check_norm,
+)
 from smoothmax.kernels import native, reference
-from smoothmax.kernels.reference import Dims, Mass, Parts
+from smoothmax.kernels.blocks import by_blocks
+from smoothmax.kernels.reference import Anchor, Dims, Mass
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,42 +63,38 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
         domain=EVERY_REAL,
     )
     _compiled: ClassVar[native.Compiled | None] = native.MELLOWMAX
+    _of_nothing: ClassVar[float] = math.nan
 
     def gap(self, n: int) -> float:
         """ln(n)/k: approached where one entry lies far above the others. For a scalar k."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         return math.log(n) / float(self.sharpness)
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int) -> "MellowMax":
         """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
-        check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
+        check_gap(tolerance, n)
         return cls((math.log(n) if n > 1 else 1.0) / tolerance)
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """k/2 from L2 to L2, k from Linf to L1, as for log-sum-exp. For a scalar k."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return float(self.sharpness) * (0.5 if norm == "l2" else 1.0)
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True) + math.nan
-        parts = reference.split(x, parameter, dims, mass)
+        at = reference.anchor(x, parameter, dims, mass)
         n = reference.count(x, dims, mass)
-        value = reference.settle(parts, parameter, parts.anchor.detach() + _over(parts, n, dims, mass))
+        value = reference.settle(at, at.base + _over(x, at, n, dims, mass))
         return torch.where(n == 0, math.nan, value)
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         return reference.softmax(x, parameter, dims, mass)
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True) + math.nan
-        parts = reference.split(x, parameter, dims, mass, fixed_anchor=False)
+        at = reference.anchor(x, parameter, dims, mass, fixed=False)
         n = reference.count(x, dims, mass)
-        value = torch.where(parts.hard, 0, -_over(parts, n, dims, mass))
-        return torch.where(torch.isnan(parts.anchor), parts.anchor, torch.where(n == 0, math.nan, value))
+        value = reference.settle_gap(at, -_over(x, at, n, dims, mass, fixed=False))
+        return torch.where(n == 0, math.nan, value)
 
     def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
         return log_cosh(p * d / 2) / p
@@ -105,47 +110,69 @@ class MellowMax(TwoEntryForms, SharpnessFamily):
         return z / (1 + z)
 
 
-def _over(parts: Parts, n: Tensor, dims: Dims, mass: Mass) -> Tensor:
+def _over(x: Tensor, at: Anchor, n: Tensor, dims: Dims, mass: Mass, *, fixed: bool = True) -> Tensor:
     """mm_k - A in three forms, each where it loses no digits."""
-    k, below = parts.sharpness, parts.below
-    mean = reference.total(_steps(k * below), dims, mass) / n
+    k, many = at.sharpness, torch.where(n > 0, n, 1)
+    spread = _spread(x.detach(), at, dims, mass)
+    # Written without k * spread, which may underflow; entries of negative weight have no mean to be near.
+    flat = (spread < 1e-3 / abs(k)) & (n > 0)
+    count = 5 if reference.weighted(mass) else 4
+    run = partial(_sums, dims, fixed)
+    steps, below, *found = by_blocks(run, x, mass, flat, *at, sums=(dims,) * count)
+    mean, parts = steps / n, reference.parts_of(at, *found)
     close = mean > -0.5
     near = torch.log1p(torch.where(close, mean, 0))
-    far = reference.log_total(parts) - torch.log(torch.where(n > 0, n, 1))
-    value = torch.where(close, near, far) / k
-    flat, nearly_mean = _nearly_mean(k, below, n, dims, mass)
-    return torch.where(flat, nearly_mean, value)
+    value = torch.where(close, near, parts.log_total() - torch.log(many)) / k
+    return torch.where(flat, _nearly_mean(x, at, flat, below / many, spread, many, dims, mass), value)
 
 
-def _steps(exponent: Tensor) -> Tensor:
-    """The difference exp - 1 where both are of order 1: so the slope exp(.) keeps its digits far below."""
-    steps = torch.expm1(exponent)
-    return torch.where(exponent < -0.5, torch.exp(exponent) - 1, steps)
+def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, flat: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    """Of exp(k (x - A)) - 1, of x - A in flat rows, and those of log-sum-exp."""
+    hits, below = reference.distances(x, mass, at := Anchor(*given))
+    exponent = at.sharpness * below
+    # exp - 1 where both are of order 1, so that the slope exp(.) keeps its digits far below.
+    steps = torch.where(exponent < -0.5, torch.exp(exponent) - 1, torch.expm1(exponent))
+    terms = reference.exponentials(below, mass, at)
+    sums = tuple(reference.total(t, dims, mass) for t in (steps, torch.where(flat, below, 0)))
+    return (*sums, *reference.sums_of(terms, hits, mass, dims, fixed))
+
+
+def _spread(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> Tensor:
+    """The largest |x_i - A|."""
+    top = at.top.detach()
+    x = reference.alive(x, mass, top)
+    low = (top - x.amin(dims, keepdim=True)).abs()
+    if mass is None and not isinstance(at.sharpness, Tensor):
+        return low
+    # For k < 0 the anchor is the least, and entries of weight 0 may lie on both sides.
+    return torch.maximum(low, (x.amax(dims, keepdim=True) - top).abs())
 
 
 def _nearly_mean(
-    k: float | Tensor, below: Tensor, n: Tensor, dims: Dims, mass: Mass
-) -> tuple[Tensor, Tensor]:
-    """Where k (max - min) < 1e-3, and there the mean and its first corrections in powers of k.
+    x: Tensor, at: Anchor, flat: Tensor, mean: Tensor, spread: Tensor, n: Tensor, dims: Dims, mass: Mass
+) -> Tensor:
+    """Where k (max - min) < 1e-3: the mean and its first corrections in powers of k.
 
     ln(mean(exp))/k would divide a rounding error by k^2 in the slope in k. With R the spread, c = k R
     and u = (x - mean)/R:  mean + R c s (1 - b/2 + b^2/3),  s = mean(u^2/2 + c u^3/6 + ... + c^4 u^6/720),
     b = c^2 s. What is left out is below 1e-15 of the slope.
     """
-    inside = below if mass is None else torch.where(mass != 0, below, 0)
-    spread = inside.detach().abs().amax(dims, keepdim=True)
-    # Written without k * spread, which may underflow; entries of negative weight have no mean to be near.
-    flat = (spread < 1e-3 / abs(k)) & (n > 0)
-    inside = torch.where(flat, inside, 0)
-    mean = reference.total(inside, dims, mass) / torch.where(n > 0, n, 1)
     spread = torch.where(flat & (spread > 0), spread, 1)
-    u = (inside - mean) / spread
-    c = torch.where(flat, k * spread, 0)
-    del inside
+    moments = by_blocks(partial(_moments, dims), x, mass, flat, mean, spread, *at, sums=(dims,) * 5)
+    c = torch.where(flat, at.sharpness * spread, 0)
+    s = sum(c**j * moment / (n * math.factorial(j + 2)) for j, moment in enumerate(moments))
+    b = c * c * s
+    return mean + spread * c * s * (1 - b / 2 + b * b / 3)
+
+
+def _moments(
+    dims: Dims, x: Tensor, mass: Mass, flat: Tensor, mean: Tensor, spread: Tensor, *given: Any
+) -> tuple[Tensor, ...]:
+    """The sums of u^2 to u^6; 0 in rows that are not flat."""
+    _, below = reference.distances(x, mass, Anchor(*given))
+    u = torch.where(flat, (below - mean) / spread, 0)
     moments, power = [], u * u
     for _ in range(5):
-        moments.append(reference.total(power, dims, mass) / torch.where(n > 0, n, 1))
+        moments.append(reference.total(power, dims, mass))
         power = power * u
-    s = sum(c**j * moment / math.factorial(j + 2) for j, moment in enumerate(moments))
-    b = c * c * s
-    return flat, mean + spread * c * s * (1 - b / 2 + b * b / 3)
+    return tuple(moments)

@@ -6,15 +6,25 @@ A is the largest |x_i|, T = sum_i (x_i/A)^q.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
-from smoothmax.families import _powers
-from smoothmax.families.base import NON_NEGATIVE, Family, Norm, Properties
+from smoothmax._checks import check_count, check_positive
+from smoothmax.families._powers import split
+from smoothmax.families.base import (
+    NON_NEGATIVE,
+    Family,
+    Norm,
+    Properties,
+    check_entries,
+    check_gap,
+    check_norm,
+)
 from smoothmax.kernels import reference
+from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Dims, Mass
 
 
@@ -55,6 +65,7 @@ class OddRoot(Family):
         domain=NON_NEGATIVE,
         relative=True,
     )
+    _of_nothing: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         check_count("k", self.k, 1, "The exponent is 2 k + 1.")
@@ -66,14 +77,13 @@ class OddRoot(Family):
 
     def gap(self, n: int, *, largest: float = 1.0) -> float:
         """(n^(1/q) - 1) M: the gap for x >= 0 where all n entries are equal to M = `largest`."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         return math.expm1(math.log(n) / self.parameter) * largest
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int, *, largest: float = 1.0) -> "OddRoot":
         """The smallest k with (n^(1/q) - 1) largest <= tolerance: relative by default."""
-        check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of `largest`.", allow_inf=False)
+        check_gap(tolerance, n, "`largest`")
         family = cls.for_sharpness(math.log(n) / math.log1p(_number(tolerance) / largest) if n > 1 else 3.0)
         # The division may have rounded past a whole number.
         return family if family.gap(n, largest=largest) <= tolerance else cls(family.k + 1)
@@ -86,69 +96,82 @@ class OddRoot(Family):
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """math.inf: the slope is infinite where the sum of powers is 0."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return math.inf
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True)
-        scale, ratio, hard, largest = _scaled(x, dims, mass)
-        powers = reference.total(_power(ratio, parameter), dims, mass)
-        soft = scale * _root(powers, parameter)
-        return torch.where(hard, largest, soft)
+        parts = _split(x, parameter, dims, mass)
+        soft = parts.scale * torch.sign(parts.powers) * parts.powers.abs() ** (1 / parameter)
+        return torch.where(parts.hard, parts.limit, soft)
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x * 1.0
-        _, ratio, hard, largest = _scaled(x, dims, mass)
-        q = parameter
-        powers = reference.total(_power(ratio, q), dims, mass)
-        inverse = torch.where(powers == 0, torch.nan, powers.abs()) ** ((1 - q) / q)
-        soft = ratio ** (q - 1) * inverse
-        if mass is not None:
-            soft = torch.where(mass, soft, 0) if mass.dtype == torch.bool else soft * mass
-        return torch.where(hard, torch.where(largest == 0, 0, _infinite_shares(x, dims, mass)), soft)
+        parts, q = _split(x, parameter, dims, mass), parameter
+        inverse = torch.where(parts.powers == 0, torch.nan, parts.powers.abs()) ** ((1 - q) / q)
+        given = (inverse, parts.infinite, parts.scale, parts.hard, q)
+        return by_blocks(_shares, x, mass, *given, sums=((),))[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         """|S - M|; without cancellation for x >= 0."""
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True)
-        inside = _powers.masked(x, mass)
-        safe = torch.where(_powers.outside(inside, dims), 1, inside)
-        parts = _powers.split(safe, parameter, dims, mass, fixed_anchor=False)
-        over = parts.scale * torch.expm1(parts.log_total() / parameter)
-        over = torch.where(parts.hard, 0, over)
+        present = x if mass is None else torch.where(mass != 0, x, 0)
+        outside = present.amin(dims, keepdim=True) < 0
+        parts = split(torch.where(outside, 1, x), parameter, dims, mass, fixed_anchor=False)
+        over = torch.where(parts.hard, 0, parts.scale * torch.expm1(parts.log_mean() / parameter))
         top = (x if mass is None else torch.where(mass != 0, x, -torch.inf)).amax(dims, keepdim=True)
         mixed = (self._value(x, parameter, dims, mass) - top).abs()
-        return torch.where(_powers.outside(inside, dims), mixed, over)
+        return torch.where(outside, mixed, over)
 
 
-def _scaled(x: Tensor, dims: Dims, mass: Mass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A, x/A, where the result is known at once, and what it is there."""
-    x = _powers.masked(x, mass)
-    size = x.detach().abs().amax(dims, keepdim=True)
+class _Parts(NamedTuple):
+    """What S is made of, reduced dims kept.
+
+    Attributes:
+        scale: A where it is a positive number, else 1.
+        hard: where the result is known at once: all entries 0, or one infinite.
+        limit: what it is there; +inf and -inf together have no sum.
+        infinite: how many entries are.
+        powers: T.
+    """
+
+    scale: Tensor
+    hard: Tensor
+    limit: Tensor
+    infinite: Tensor
+    powers: Tensor
+
+
+def _split(x: Tensor, q: float | Tensor, dims: Dims, mass: Mass) -> _Parts:
+    present = x.detach() if mass is None else torch.where(mass != 0, x.detach(), 0)
+    size = torch.maximum(present.amax(dims, keepdim=True), -present.amin(dims, keepdim=True))
     hard = torch.isinf(size) | (size == 0)
     scale = torch.where(hard, 1, size)
-    # +inf and -inf together have no sum.
-    many = torch.isinf(x).sum(dims, keepdim=True).clamp(min=1)
-    infinite = torch.where(torch.isinf(x), x, 0).sum(dims, keepdim=True) / many
-    known = torch.where(torch.isinf(size), infinite, (0 * size).nan_to_num(nan=0.0))
-    return scale, torch.where(hard, 0, x / scale), hard, known
+    found = by_blocks(partial(_sums, dims), x, mass, scale, hard, q, sums=(dims,) * 3)
+    limit, infinite, powers = found
+    limit = torch.where(torch.isinf(size), limit / infinite.clamp(min=1), 0)
+    return _Parts(scale, hard, limit, infinite, powers)
 
 
-def _infinite_shares(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-    hits = torch.isinf(_powers.masked(x, mass))
-    hits = hits.to(x.dtype)
-    return hits / hits.sum(dims, keepdim=True).clamp(min=1)
+def _sums(dims: Dims, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
+    infinite, ratio = _ratios(x, mass, *given)
+    ends = torch.where(infinite, x, 0).sum(dims, keepdim=True)
+    count = infinite.to(x.dtype).sum(dims, keepdim=True)
+    # torch's pow of a negative number needs a whole exponent, and has it.
+    return ends, count, reference.total(ratio ** given[-1], dims, mass)
 
 
-def _power(ratio: Tensor, q: float | Tensor) -> Tensor:
-    """The odd power, for both signs: torch's pow of a negative number needs a whole exponent, and has it."""
-    return ratio**q
+def _shares(x: Tensor, mass: Mass, inverse: Tensor, count: Tensor, *given: Any) -> tuple[Tensor]:
+    infinite, ratio = _ratios(x, mass, *given)
+    soft = reference.counted(ratio ** (given[-1] - 1) * inverse, mass)
+    return (torch.where(given[1], infinite / count.clamp(min=1), soft),)
 
 
-def _root(powers: Tensor, q: float | Tensor) -> Tensor:
-    return torch.sign(powers) * powers.abs() ** (1 / q)
+def _ratios(x: Tensor, mass: Mass, scale: Tensor, hard: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """Which entries are infinite, and x/A, clamped where an entry of weight 0 is larger than A."""
+    infinite = torch.isinf(x) if mass is None else torch.isinf(x) & (mass != 0)
+    ratio = torch.where(hard, 0, reference.alive(x, mass, x.new_zeros(())) / scale)
+    if reference.weighted(mass):
+        largest = math.exp(0.5 * math.log(torch.finfo(x.dtype).max) / q)
+        ratio = ratio.clamp(-largest, largest)
+    return infinite, ratio
 
 
 def _number(value: float | Tensor) -> float:

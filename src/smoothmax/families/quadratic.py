@@ -6,16 +6,25 @@ Notation, used in every docstring here: x has n entries along `dim`, M is the la
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
 from smoothmax.families._pair import TwoEntryForms
-from smoothmax.families.base import EVERY_REAL, Norm, Properties, SharpnessFamily
+from smoothmax.families.base import (
+    EVERY_REAL,
+    Norm,
+    Properties,
+    SharpnessFamily,
+    check_entries,
+    check_gap,
+    check_norm,
+)
 from smoothmax.kernels import reference
-from smoothmax.kernels.reference import Dims, Mass, Shifted
+from smoothmax.kernels.blocks import by_blocks
+from smoothmax.kernels.reference import Anchor, Dims, Mass
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,45 +66,32 @@ class Quadratic(TwoEntryForms, SharpnessFamily):
 
     def gap(self, n: int) -> float:
         """(1 - 1/n)/(2k): the gap where all n entries are equal. For a scalar k."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         return (1 - 1 / n) / (2 * float(self.sharpness))
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int) -> "Quadratic":
         """K = (1 - 1/n)/(2 tolerance); for n = 1, where the gap is 0 at every k, 1/(2 tolerance)."""
-        check_count("n", n, 1, "It is the number of entries.")
-        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
+        check_gap(tolerance, n)
         return cls((1 - 1 / n if n > 1 else 1.0) / (2 * tolerance))
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """K from L2 to L2 (sharp); math.inf from Linf to L1, where it grows with the support."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return float(self.sharpness) if norm == "l2" else math.inf
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return reference.logsumexp(x, parameter, dims)
-        at = reference.shift(x, parameter, dims, mass)
-        soft = at.anchor.detach() + _over(at, parameter, dims, mass)
-        return reference.settle(at, parameter, soft)
+        at = reference.anchor(x, parameter, dims, mass)
+        return reference.settle(at, at.base + _over(x, at, parameter, dims, mass))
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x * 1.0
-        at = reference.shift(x, parameter, dims, mass)
-        y, sums = _support(at, dims, mass)
-        shares = y - (sums.first - 1) / sums.size
-        soft = torch.where(sums.inside, shares if mass is None else shares * mass.to(x.dtype), 0)
-        hard = reference.hard_weights(x, at.anchor, parameter, dims, mass)
-        soft = torch.where(torch.isnan(at.anchor), at.anchor, soft)
-        return torch.where(at.hard, hard, soft)
+        at = reference.anchor(x, parameter, dims, mass)
+        tau, sums = _support(x, at, dims, mass)
+        return by_blocks(_shares, x, mass, tau, *sums, *at, sums=((),))[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True)
-        at = reference.shift(x, parameter, dims, mass, fixed_anchor=False)
-        value = torch.where(at.hard, 0, _over(at, parameter, dims, mass))
-        return torch.where(torch.isnan(at.anchor), at.anchor, value)
+        at = reference.anchor(x, parameter, dims, mass, fixed=False)
+        return reference.settle_gap(at, _over(x, at, parameter, dims, mass))
 
     def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
         return (1 / p + p * d * d) / 4
@@ -111,55 +107,83 @@ class Quadratic(TwoEntryForms, SharpnessFamily):
 
 
 class _Sums(NamedTuple):
-    """Over the support: which entries, their mass, sum of y, sum of y^2."""
+    """Over the support: its mass, the sum of y, the sum of y^2; and how many entries are the anchor."""
 
-    inside: Tensor
     size: Tensor
     first: Tensor
     second: Tensor
+    hits: Tensor
 
 
-def _over(at: Shifted, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+def _over(x: Tensor, at: Anchor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
     """Q_k - A = (sum y^2 + 1 - (sum y - 1)^2/s)/(2k) over the support, whose gradient is p."""
-    _, sums = _support(at, dims, mass)
+    _, sums = _support(x, at, dims, mass)
     excess = (sums.second + 1 - (sums.first - 1) ** 2 / sums.size) / 2
-    value = reference.at_zero(excess / at.sharpness, k, excess > 0)
-    return torch.where(torch.isnan(at.anchor), at.anchor + at.below.sum(dims, keepdim=True), value)
+    return reference.at_zero(excess / at.sharpness, k, excess > 0)
 
 
-def _support(at: Shifted, dims: Dims, mass: Mass) -> tuple[Tensor, _Sums]:
-    # An entry 1 + 1/head below the anchor is outside whatever it is: no overflow in its square.
-    y = at.sharpness * at.below
-    weighted = mass is not None and mass.dtype != torch.bool
-    inside = y.detach() > _threshold(y.detach(), dims, mass)
-    if mass is not None:
-        inside = inside & (mass != 0)
+def _support(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> tuple[Tensor, _Sums]:
+    """The threshold above which y = k (x - A) is in the support, and the sums over it."""
+    with torch.no_grad():
+        tau = _threshold(x, at, dims, mass).detach()
+    size, *sums = by_blocks(partial(_sums, dims), x, mass, tau, *at, sums=(dims,) * 4)
+    return tau, _Sums(torch.where(size == 0, 1, size), *sums)
+
+
+def _sums(dims: Dims, x: Tensor, mass: Mass, tau: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    hits, y, inside = _inside(x, mass, tau, Anchor(*given))
+    # An entry 1/c_i or more below the anchor is outside whatever it is: no overflow in its square.
     y = torch.where(inside, y, 0)
-    cy = y * mass if weighted and mass is not None else y
-    size = reference.total(inside.to(y.dtype), dims, mass if weighted else None)
-    size = torch.where(size == 0, 1, size)
-    first, second = cy.sum(dims, keepdim=True), (cy * y).sum(dims, keepdim=True)
-    return y, _Sums(inside, size, first, second)
+    weights = mass if reference.weighted(mass) else None
+    sums = (reference.total(t, dims, weights) for t in (inside.to(y.dtype), y, y * y))
+    return (*sums, hits.to(y.dtype).sum(dims, keepdim=True))
 
 
-def _threshold(y: Tensor, dims: Dims, mass: Mass) -> Tensor:
+def _shares(
+    x: Tensor,
+    mass: Mass,
+    tau: Tensor,
+    size: Tensor,
+    first: Tensor,
+    second: Tensor,
+    count: Tensor,
+    *given: Any,
+) -> tuple[Tensor]:
+    hits, y, inside = _inside(x, mass, tau, at := Anchor(*given))
+    shares = y - (first - 1) / size
+    soft = torch.where(inside, shares if mass is None else shares * mass.to(x.dtype), 0)
+    return (torch.where(at.hard, reference.hard_shares(hits, count, at), soft),)
+
+
+def _inside(x: Tensor, mass: Mass, tau: Tensor, at: Anchor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which entries are the anchor, y, and which are in the support; in a row of nan all are."""
+    hits, below = reference.distances(x, mass, at)
+    y = at.sharpness * below
+    inside = ~(y.detach() <= tau)
+    return hits, y, inside if mass is None else inside & (mass != 0)
+
+
+def _threshold(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> Tensor:
     """The tau with sum_i c_i (y_i - tau)+ = 1, by sorting; reduced dims kept."""
-    rows = _rows(y, dims)
-    if mass is None:
-        ordered = rows.sort(-1, descending=True).values
-        sizes = torch.arange(1, rows.shape[-1] + 1, dtype=y.dtype, device=y.device)
+    y = at.sharpness * reference.distances(x, mass, at)[1]
+    weights = mass if reference.weighted(mass) else None
+    if mass is not None:
+        y = torch.where(mass != 0, y, -torch.inf)
+    if weights is None:
+        ordered = _rows(y, dims).sort(-1, descending=True)[0]
+        sizes = torch.arange(1, ordered.shape[-1] + 1, dtype=y.dtype, device=y.device)
         sums = ordered.cumsum(-1)
     else:
-        masses = _rows(mass.to(y.dtype).expand_as(y), dims)
-        ordered, order = torch.where(masses == 0, -torch.inf, rows).sort(-1, descending=True)
-        masses = masses.gather(-1, order)
+        ordered, order = _rows(y, dims).sort(-1, descending=True)
+        masses = _rows(weights.expand_as(y), dims).gather(-1, order)
+        del order
         sizes, sums = masses.cumsum(-1), (masses * ordered.clamp(min=-3e38)).cumsum(-1)
-    # tau falls until the next entry lies under it: the support ends there.
-    holds = 1 + sizes * ordered > sums
-    taus = (sums - 1) / sizes
-    last = (holds.sum(-1, keepdim=True) - 1).clamp(min=0)
+        del masses
     kept = [1 if d in dims else size for d, size in enumerate(y.shape)]
-    return taus.gather(-1, last).reshape(kept)
+    del y
+    # tau falls until the next entry lies under it: the support ends there.
+    last = ((1 + sizes * ordered > sums).sum(-1, keepdim=True) - 1).clamp(min=0)
+    return ((sums.gather(-1, last) - 1) / sizes.expand_as(sums).gather(-1, last)).reshape(kept)
 
 
 def _rows(x: Tensor, dims: Dims) -> Tensor:

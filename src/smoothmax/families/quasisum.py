@@ -12,8 +12,16 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
-from smoothmax.families.base import EVERY_REAL, NON_NEGATIVE, Family, Norm, Properties
+from smoothmax._checks import check_positive
+from smoothmax.families.base import (
+    EVERY_REAL,
+    NON_NEGATIVE,
+    Family,
+    Norm,
+    Properties,
+    check_entries,
+    check_norm,
+)
 from smoothmax.kernels import reference
 from smoothmax.kernels.reference import Dims, Mass
 
@@ -64,6 +72,8 @@ class QuasiSum(Family):
         differentiability=1.0,
         domain="where g is positive",
     )
+    # g may hold tensors that are learned: only a graph of every step knows of them.
+    _is_closed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_positive("sharpness", self.sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
@@ -78,7 +88,7 @@ class QuasiSum(Family):
 
     def gap(self, n: int, *, largest: float | None = None) -> float:
         """g^-1(n g(k M))/k - M for a maximum M = `largest`; it depends on M unless g is exp."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         if largest is None:
             raise ValueError(
                 "`largest` must be given for QuasiSum, got none. Its gap depends on the maximum."
@@ -99,18 +109,14 @@ class QuasiSum(Family):
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """math.inf: nothing is known of g''."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return math.inf
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return reference.logsumexp(x, 1.0, dims)
         terms = self.g(parameter * _inside(x, dims, mass))
         return self.g_inverse(reference.total(terms, dims, mass)) / parameter
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        if reference.is_empty(x, dims):
-            return x * 1.0
         x = _inside(x, dims, mass)
         values, slopes = _with_slope(self.g, parameter * x)
         _, falls = _with_slope(self.g_inverse, reference.total(values, dims, mass))
@@ -121,8 +127,6 @@ class QuasiSum(Family):
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         """S - M as a difference: for a g that is not known there is nothing better."""
-        if reference.is_empty(x, dims):
-            return x.sum(dims, keepdim=True)
         return self._value(x, parameter, dims, mass) - _inside(x, dims, mass).amax(dims, keepdim=True)
 
 

@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_positive
+from smoothmax._checks import check_positive
 from smoothmax.families._pair import TwoEntryForms
-from smoothmax.families.base import EVERY_REAL, Family, Norm, Properties
+from smoothmax.families.base import EVERY_REAL, Family, Norm, Properties, check_entries, check_gap, check_norm
 from smoothmax.kernels.reference import Dims, Mass
 
 
@@ -65,16 +65,15 @@ class SquareRoot(TwoEntryForms, Family):
 
     def gap(self, n: int) -> float:
         """eps/2, the gap at x = y; 0 for n = 1. For a scalar eps."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_entries(n)
         _check_two(n)
         return float(self.eps) / 2 if n == 2 else 0.0
 
     @classmethod
     def for_gap(cls, tolerance: float | Tensor, n: int) -> "SquareRoot":
         """Eps = 2 tolerance."""
-        check_count("n", n, 1, "It is the number of entries.")
+        check_gap(tolerance, n)
         _check_two(n)
-        check_positive("tolerance", tolerance, "It is a distance in units of x.", allow_inf=False)
         return cls(2 * tolerance)
 
     @classmethod
@@ -85,7 +84,7 @@ class SquareRoot(TwoEntryForms, Family):
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """1/eps from L2 to L2, 2/eps from Linf to L1, both sharp. For a scalar eps."""
-        check_choice("norm", norm, ("l2", "linf"))
+        check_norm(norm)
         return (1.0 if norm == "l2" else 2.0) / float(self.eps)
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:

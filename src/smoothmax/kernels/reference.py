@@ -9,59 +9,74 @@ the head, is the mass of the entries equal to A. Then
 
 and without weights, h = m, the number of entries equal to A, moves into the rest: log1p(m - 1 + ...).
 Shift, then scale; the anchor's own term never enters `rest`, so a gap of 1e-22 keeps its digits.
-Everything is ordinary differentiable torch, so that derivatives of all orders, `torch.func` and
-`torch.compile` need no code of their own. Special values: docs/special-values.md.
+
+Two kinds of functions: those of an `Anchor`, which is as small as the result, and elementwise ones
+(`distances`, `exponentials`), which run in blocks (`kernels.blocks`) so that nothing of the size of x
+is kept. Everything is ordinary differentiable torch. Special values: docs/special-values.md.
 """
 
 import math
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from smoothmax.kernels.blocks import by_blocks
 
 Dims = tuple[int, ...]
 Mass = Tensor | None
 """None: every entry counts once. Bool: a mask. Floating point: weights."""
 
 
-class Shifted(NamedTuple):
-    """Distances to the anchor; `anchor` and `hard` keep the reduced dims with size 1.
+class Anchor(NamedTuple):
+    """What exponents are measured from; the reduced dims have size 1.
 
     Attributes:
-        anchor: A, with its gradient shared evenly among the entries that attain it.
-        top: where x_i = A.
-        below: x_i - A, clamped to finite numbers; 0 in hard rows.
+        top: A, with its gradient shared evenly among the entries that attain it.
+        base: what is subtracted: A, held fixed or moving; 0 in hard rows.
         sharpness: k, made finite and nonzero so that it can be divided by.
         hard: where the result is the anchor itself: an infinite row, or k infinite.
+        void: where no entry counts for anything: for k > 0 all are -inf.
     """
 
-    anchor: Tensor
     top: Tensor
-    below: Tensor
+    base: Tensor
     sharpness: float | Tensor
     hard: Tensor
+    void: Tensor
 
 
 class Parts(NamedTuple):
-    """What log-sum-exp is made of; each keeps the reduced dims with size 1, but `terms` and `below`.
+    """What log-sum-exp is made of, reduced dims kept.
 
     Attributes:
-        anchor: as in `Shifted`.
+        at: the anchor.
         rest: the sum above; its derivatives are those of sum_i c_i exp(k (x_i - A)) / h, A held fixed.
-        terms: c_i exp(k (x_i - A)).
         head: h with weights, else None.
-        below: as in `Shifted`.
-        sharpness: as in `Shifted`.
-        hard: as in `Shifted`.
+        hits: how many entries attain the anchor.
     """
 
-    anchor: Tensor
+    at: Anchor
     rest: Tensor
-    terms: Tensor
     head: Tensor | None
-    below: Tensor
-    sharpness: float | Tensor
-    hard: Tensor
+    hits: Tensor
+
+    def total(self) -> Tensor:
+        """The sum of c_i exp(k (x_i - A))."""
+        total = 1 + self.rest
+        return total if self.head is None else self.head * total
+
+    def log_total(self) -> Tensor:
+        """Its logarithm."""
+        log_rest = torch.log1p(self.rest)
+        if self.head is None:
+            return log_rest
+        # Negative weights, as SciPy allows them: only the whole sum has to be positive.
+        positive = self.head > 0
+        whole = torch.where(positive, 1, self.head * (1 + self.rest))
+        in_two = torch.log(torch.where(positive, self.head, 1)) + torch.where(positive, log_rest, 0)
+        return torch.where(positive, in_two, torch.log(whole))
 
 
 def logsumexp(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None) -> Tensor:
@@ -70,24 +85,19 @@ def logsumexp(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None) -> Te
         sign = torch.sign(k) if isinstance(k, Tensor) else math.copysign(1.0, k)
         return x.sum(dims, keepdim=True) - math.inf * sign
     parts = split(x, k, dims, mass)
-    return settle(parts, k, parts.anchor.detach() + _over(parts, k))
+    return settle(parts.at, parts.at.base + _over(parts, k))
 
 
 def softmax(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None) -> Tensor:
     """The gradient of LSE_k: c_i exp(k (x_i - A)) / (h (1 + rest)), never exp(k x - k LSE)."""
-    if is_empty(x, dims):
-        return x * 1.0
     parts = split(x, k, dims, mass)
-    return torch.where(parts.hard, hard_weights(x, parts.anchor, k, dims, mass), soft_weights(parts))
+    return by_blocks(_shares, x, mass, parts.total(), parts.hits, *parts.at, sums=((),))[0]
 
 
 def gap(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None) -> Tensor:
     """LSE_k - A, computed without that difference; 0 where the result is hard."""
-    if is_empty(x, dims):
-        return x.sum(dims, keepdim=True)
     parts = split(x, k, dims, mass, fixed_anchor=False)
-    value = torch.where(parts.hard, 0.0, _over(parts, k))
-    return torch.where(torch.isnan(parts.anchor), parts.anchor, value)
+    return settle_gap(parts.at, _over(parts, k))
 
 
 def split(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed_anchor: bool = True) -> Parts:
@@ -97,42 +107,86 @@ def split(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed_
         x: floating point, at least float32.
         k: the sharpness; a tensor broadcasts against x.
         dims: dims to reduce.
-        mass: broadcasts against x.
+        mass: broadcasts against x, of its rank.
         fixed_anchor: True makes `rest` differentiate like the whole sum of exponentials (the
             anchor's terms enter as exp(0) - 1 = 0, of slope k), False like the gap, in which the
             anchor moves and its own terms are constant.
     """
-    anchor, top, below, finite_k, hard = shift(x, k, dims, mass, fixed_anchor=fixed_anchor)
-    exponent = finite_k * below
-    if mass is None or mass.dtype == torch.bool:
-        terms = torch.exp(exponent)
-        del exponent  # where nothing records, one temporary less
-        own = terms - 1 if fixed_anchor else torch.zeros_like(anchor)
-        rest = torch.where(top, own, terms).sum(dims, keepdim=True) + (top.sum(dims, keepdim=True) - 1)
-        return Parts(anchor, torch.where(hard, 0, rest), terms, None, below, finite_k, hard)
-    # An entry of weight 0 may lie above the anchor: its term must be finite, for the slope in the weight.
-    bare = torch.exp(exponent.clamp(max=0.5 * math.log(torch.finfo(x.dtype).max)))
-    head = torch.where(hard, 1, torch.where(top, mass, 0).sum(dims, keepdim=True))
-    own = bare - 1 if fixed_anchor else torch.zeros_like(anchor)
-    rest = (torch.where(top, own, bare) * mass).sum(dims, keepdim=True) / head
-    return Parts(anchor, torch.where(hard, 0, rest), bare * mass, head, below, finite_k, hard)
+    at = anchor(x, k, dims, mass, fixed=fixed_anchor)
+    run = partial(_sums, dims, fixed_anchor)
+    found = by_blocks(run, x, mass, *at, sums=(dims,) * (3 if weighted(mass) else 2))
+    return parts_of(at, *found)
 
 
-def shift(
-    x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed_anchor: bool = True
-) -> Shifted:
-    """The anchor and the distances to it; arguments as for `split`."""
-    x = without_the_dead(x, k, mass)
-    anchor = _anchor(x, k, dims, mass)
-    hard = torch.isinf(anchor)
+def parts_of(at: Anchor, rest: Tensor, hits: Tensor, head: Tensor | None = None) -> Parts:
+    """The parts from the sums of a kernel: of the terms, of the hits, of the mass of the hits."""
+    rest = rest + (hits - 1) if head is None else rest / (head := torch.where(at.hard, 1, head))
+    return Parts(at, torch.where(at.hard, 0, rest), head, hits)
+
+
+def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
+    hits, below = distances(x, mass, at := Anchor(*given))
+    return sums_of(exponentials(below, mass, at), hits, mass, dims, fixed)
+
+
+def sums_of(terms: Tensor, hits: Tensor, mass: Mass, dims: Dims, fixed: bool) -> tuple[Tensor, ...]:
+    """The rest but for the anchor's terms, or for their values; the number of those, and their mass."""
+    terms = torch.where(hits, terms - 1 if fixed else 0.0, terms)
+    sums = (total(terms, dims, mass), hits.to(terms.dtype).sum(dims, keepdim=True))
+    return (*sums, total(hits.to(terms.dtype), dims, mass)) if weighted(mass) else sums
+
+
+def _shares(x: Tensor, mass: Mass, total: Tensor, count: Tensor, *given: Any) -> tuple[Tensor]:
+    hits, below = distances(x, mass, at := Anchor(*given))
+    soft = counted(exponentials(below, mass, at), mass) / total
+    return (torch.where(at.hard, hard_shares(hits, count, at), soft),)
+
+
+def anchor(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed: bool = True) -> Anchor:
+    """The anchor; arguments as for `split`."""
+    void = nothing(k)
+    present = x if mass is None else torch.where(mass != 0, x, void)
+    top = present.amax(dims, keepdim=True)
+    if isinstance(k, Tensor):
+        top = torch.where(k < 0, present.amin(dims, keepdim=True), top)
     k, endless = finite_sharpness(k, x)
-    hard = hard | endless
+    hard = torch.isinf(top) | endless
     # Hard rows are computed elsewhere: here they are rows of zeros, so that no nan reaches a derivative.
-    base = torch.where(hard, 0, anchor.detach() if fixed_anchor else anchor)
+    base = torch.where(hard, 0, top.detach() if fixed else top)
+    return Anchor(top, base, k, hard, top == void)
+
+
+def distances(x: Tensor, mass: Mass, at: Anchor) -> tuple[Tensor, Tensor]:
+    """Which entries are the anchor, and x_i - A, finite; 0 in hard rows and for entries that do not count."""
+    hits = x == at.top
+    if mass is not None:
+        hits = hits & (mass != 0)
     # Clamped, an entry infinitely far away still has exp(k below) = 0, without 0 * inf in the slope in k.
     largest = torch.finfo(x.dtype).max
-    below = torch.where(hard, 0, (x - base).clamp(-largest, largest))
-    return Shifted(anchor, x == anchor, below, k, hard)
+    return hits, torch.where(at.hard, 0, (alive(x, mass, at.base) - at.base).clamp(-largest, largest))
+
+
+def alive(x: Tensor, mass: Mass, base: Tensor) -> Tensor:
+    """Replace by the base what masked entries hold, and nan of weight 0: a weight of 0 has a slope."""
+    if mass is None:
+        return x
+    return torch.where(mass if mass.dtype == torch.bool else (mass != 0) | ~torch.isnan(x), x, base)
+
+
+def exponentials(below: Tensor, mass: Mass, at: Anchor) -> Tensor:
+    """The terms exp(k (x_i - A)) before they are counted."""
+    exponent = at.sharpness * below
+    if weighted(mass):
+        # An entry of weight 0 may lie above the anchor: its term must be finite, for the slope in the weight.
+        exponent = exponent.clamp(max=0.5 * math.log(torch.finfo(below.dtype).max))
+    return torch.exp(exponent)
+
+
+def hard_shares(hits: Tensor, count: Tensor, at: Anchor) -> Tensor:
+    """The gradient of the anchor: even shares for the entries that attain it, 0 in a row of no entry."""
+    # max, for 0/0 where an anchor of nothing but masked entries is attained nowhere; nan stays nan.
+    even = hits / torch.where(torch.isnan(at.top), at.top, count.clamp(min=1))
+    return torch.where(at.void, 0, even)
 
 
 def finite_sharpness(k: float | Tensor, x: Tensor) -> tuple[float | Tensor, Tensor | bool]:
@@ -160,35 +214,32 @@ def at_zero(value: Tensor, k: float | Tensor, rises: Tensor) -> Tensor:
     return value + (torch.where(k.abs() < least, limit, 0.0) if isinstance(k, Tensor) else limit)
 
 
-def settle(parts: Parts | Shifted, k: float | Tensor, soft: Tensor) -> Tensor:
+def settle(at: Anchor, soft: Tensor) -> Tensor:
     """`soft`, and in hard rows the anchor with its gradient."""
     # Where every entry counts for nothing (all -inf for k > 0) there is no path, hence no gradient.
-    anchor = torch.where(_is_void(parts.anchor, k), parts.anchor.detach(), parts.anchor)
-    return torch.where(parts.hard, anchor, soft)
+    return torch.where(at.hard, torch.where(at.void, at.top.detach(), at.top), soft)
 
 
-def soft_weights(parts: Parts) -> Tensor:
-    """The terms over h (1 + rest): softmax where the row is not hard."""
-    total = 1 + parts.rest
-    return parts.terms / (total if parts.head is None else parts.head * total)
+def settle_gap(at: Anchor, gap: Tensor) -> Tensor:
+    """`gap`; 0 in hard rows, nan in rows of nan."""
+    return torch.where(torch.isnan(at.top), at.top, torch.where(at.hard, 0, gap))
 
 
-def hard_weights(x: Tensor, anchor: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None) -> Tensor:
-    """The gradient of the anchor: even shares for the entries that attain it, 0 in a row of no entry."""
-    hits = x == anchor if mass is None else (x == anchor) & (mass != 0)
-    hits = hits.to(x.dtype)
-    # max, for 0/0 where an anchor of nothing but masked entries is attained nowhere; nan stays nan.
-    even = hits / torch.where(torch.isnan(anchor), anchor, hits.sum(dims, keepdim=True).clamp(min=1))
-    return torch.where(_is_void(anchor, k), 0, even)
+def weighted(mass: Mass) -> bool:
+    """Whether there are weights, rather than a mask or nothing."""
+    return mass is not None and mass.dtype != torch.bool
+
+
+def counted(t: Tensor, mass: Mass) -> Tensor:
+    """The c_i t_i; t_i may be infinite where masked."""
+    if mass is None:
+        return t
+    return torch.where(mass, t, 0) if mass.dtype == torch.bool else mass * t
 
 
 def total(t: Tensor, dims: Dims, mass: Mass) -> Tensor:
     """The sum of c_i t_i, reduced dims kept."""
-    if mass is None:
-        return t.sum(dims, keepdim=True)
-    if mass.dtype == torch.bool:
-        return torch.where(mass, t, 0).sum(dims, keepdim=True)
-    return (mass * t).sum(dims, keepdim=True)
+    return counted(t, mass).sum(dims, keepdim=True)
 
 
 def count(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
@@ -196,7 +247,7 @@ def count(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
     if mass is None:
         # A list: torch.compile does not trace math.prod of a generator.
         return x.new_tensor(math.prod([x.shape[d] for d in dims]) if x.ndim else 1)
-    return mass.to(x.dtype).expand_as(x).sum(dims, keepdim=True)
+    return mass.expand_as(x).sum(dims, keepdim=True, dtype=x.dtype)
 
 
 def is_empty(x: Tensor, dims: Dims) -> bool:
@@ -204,45 +255,11 @@ def is_empty(x: Tensor, dims: Dims) -> bool:
     return x.numel() == 0 and any(x.shape[dim] == 0 for dim in dims)
 
 
-def log_total(parts: Parts) -> Tensor:
-    """The logarithm of sum_i c_i exp(k (x_i - A))."""
-    log_rest = torch.log1p(parts.rest)
-    if parts.head is None:
-        return log_rest
-    # Negative weights, as SciPy allows them: only the whole sum has to be positive.
-    positive = parts.head > 0
-    whole = torch.where(positive, 1, parts.head * (1 + parts.rest))
-    in_two = torch.log(torch.where(positive, parts.head, 1)) + torch.where(positive, log_rest, 0)
-    return torch.where(positive, in_two, torch.log(whole))
-
-
 def _over(parts: Parts, k: float | Tensor) -> Tensor:
     """LSE_k - A, and its limit for k = 0."""
-    return at_zero(log_total(parts) / parts.sharpness, k, parts.rest > 0)
-
-
-def without_the_dead(x: Tensor, k: float | Tensor, mass: Mass) -> Tensor:
-    """Put out of the way what masked entries of x hold, nan or infinity too."""
-    if mass is None:
-        return x
-    if mass.dtype == torch.bool:
-        return torch.where(mass, x, nothing(k))
-    return torch.where((mass == 0) & ~torch.isfinite(x), 0, x)
-
-
-def _anchor(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-    if mass is not None and mass.dtype != torch.bool:
-        x = torch.where(mass == 0, nothing(k), x)
-    largest = x.amax(dims, keepdim=True)
-    if not isinstance(k, Tensor):
-        return largest
-    return torch.where(k < 0, x.amin(dims, keepdim=True), largest)
+    return at_zero(parts.log_total() / parts.at.sharpness, k, parts.rest > 0)
 
 
 def nothing(k: float | Tensor) -> float | Tensor:
     """The entry that counts for nothing: -inf, or +inf where k < 0."""
     return torch.where(k < 0, math.inf, -math.inf) if isinstance(k, Tensor) else -math.inf
-
-
-def _is_void(anchor: Tensor, k: float | Tensor) -> Tensor:
-    return anchor == nothing(k)

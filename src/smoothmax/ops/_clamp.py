@@ -1,12 +1,10 @@
 """The smooth clamp."""
 
-import torch
 from jaxtyping import Num
 from torch import Tensor
 
 from smoothmax.families import LogSumExp
-from smoothmax.families.base import Family
-from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare, widened
+from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare
 from smoothmax.ops._numpy import accepts_numpy
 
 
@@ -50,35 +48,14 @@ def smooth_clamp(
         Ours; `docs/derivations.md`, "Positive part, step and clamp".
 
     Example:
-        >>> import torch
-        >>> smooth_clamp(torch.tensor([-1.0, 0.25, 2.0]), 0.0, 1.0, sharpness=5.0)
+        >>>         >>> smooth_clamp(torch.tensor([-1.0, 0.25, 2.0]), 0.0, 1.0, sharpness=5.0)
         tensor([0.0013, 0.2957, 0.9987])
     """
     _check_limits(low, high)
     knobs = (sharpness, temperature, tolerance)
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_clamp", domains=FROM_ZERO)
 
-    def operator(member: Family) -> Tensor:
-        wide = value = widened(x)
-        # The hard clamp, then the two corrections: the parts themselves would cancel far away.
-        if low is not None:
-            value = torch.where(wide < low, low, value)
-        if high is not None:
-            value = torch.where(wide >= high, high, value)
-        if low is not None:
-            value = value + _over(member, wide - low)
-        return value if high is None else value - _over(member, wide - high)
-
-    return finish(operator, chosen, straight_through).to(x.dtype)
-
-
-def _over(family: Family, t: Tensor) -> Tensor:
-    """smooth_relu(t) - max(t, 0), on the branch that the hard clamp takes at t = 0: t >= 0."""
-    if family.properties.translation_equivariant:
-        return family.positive_part(torch.where(t >= 0, -t, t))
-    # The positive part of an infinity is one; what is left of it is nothing.
-    part = family.positive_part(t)
-    return torch.where(t >= 0, torch.where(torch.isinf(t), 0, part - t), part)
+    return finish(lambda member: member.clamp(x, low, high).to(x.dtype), chosen, straight_through)
 
 
 def _check_limits(low: Tensor | float | None, high: Tensor | float | None) -> None:

@@ -1,0 +1,220 @@
+"""Evaluation by blocks: temporaries stay small and in cache, and a graph keeps only what was given.
+
+Whoever differentiates a formula step by step keeps every step. Here a graph keeps the arguments alone:
+derivatives compute each block again, whatever their order, in reverse and forward mode, under
+`torch.func` too. Where torch.compile traces, it fuses the steps itself, and nothing is cut.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Part = Tensor | float | None
+Run = Callable[..., tuple[Tensor, ...]]
+
+BLOCK = 1 << 14
+"""Entries of a block: 128 KiB of float64, so that a handful of temporaries fit the second-level cache."""
+
+MANY = 32
+"""A dim of this many entries is cut into pieces whose temporaries together are less than a full one."""
+
+
+def by_blocks(
+    run: Run,
+    *parts: Part,
+    sums: tuple[tuple[int, ...], ...],
+    whole: tuple[int, ...] = (),
+    closed: bool = True,
+) -> tuple[Tensor, ...]:
+    """run(*parts), by pieces along one dim, that are joined or added.
+
+    Args:
+        run: from parts to a tuple of tensors of the same rank, reduced dims kept with size 1. It treats
+            entries along dims that are not in `whole` apart, but for sums.
+        parts: tensors of one rank that broadcast with each other, tensors without dims, and others.
+        sums: for each result the dims that it is a sum over.
+        whole: dims that have to stay together.
+        closed: whether `run` depends on nothing that is differentiated but `parts`.
+    """
+    plan = None if torch.compiler.is_compiling() else _plan(run, parts, sums, whole)
+    if plan is None:
+        return run(*parts)
+    return plan.recorded(parts) if closed and _is_recorded(parts) else plan(parts)
+
+
+class Joined:
+    """Pieces to be put side by side."""
+
+    def __init__(self, along: int) -> None:
+        self.along = along
+        self.pieces: list[Tensor] = []
+
+    def take(self, piece: Tensor) -> None:
+        self.pieces.append(piece)
+
+    def whole(self) -> Tensor:
+        return torch.cat(self.pieces, self.along)
+
+
+class Added:
+    """Pieces to be added in pairs, then pairs of pairs: small rounding errors, and few of them are kept."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, Tensor]] = []
+
+    def take(self, piece: Tensor) -> None:
+        level = 0
+        while self.pieces and self.pieces[-1][0] == level:
+            piece = self.pieces.pop()[1] + piece
+            level += 1
+        self.pieces.append((level, piece))
+
+    def whole(self) -> Tensor:
+        total = self.pieces[-1][1]
+        for _, piece in self.pieces[-2::-1]:
+            total = piece + total
+        return total
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to run, along which dim it is cut into pieces of what length, and which results are joined."""
+
+    run: Run
+    along: int
+    length: int
+    size: int
+    joined: tuple[bool, ...]
+
+    def __call__(self, parts: Sequence[Part]) -> tuple[Tensor, ...]:
+        found: list[Joined | Added] = [Joined(self.along) if joined else Added() for joined in self.joined]
+        for start in range(0, self.size, self.length):
+            pieces = self.run(*(self._slice(part, start) for part in parts))
+            for result, piece in zip(found, pieces, strict=True):
+                result.take(piece)
+        return tuple(result.whole() for result in found)
+
+    def recorded(self, parts: Sequence[Part]) -> tuple[Tensor, ...]:
+        return _Recomputed.apply(self, *parts)  # type: ignore[no-any-return]
+
+    def cuts(self, part: Part) -> bool:
+        """Whether a part is cut, rather than given whole to every piece."""
+        return isinstance(part, Tensor) and part.ndim > 0 and part.shape[self.along] > 1
+
+    def _slice(self, part: Part, start: int) -> Part:
+        if not isinstance(part, Tensor) or not self.cuts(part):
+            return part
+        return part.narrow(self.along, start, min(self.length, self.size - start))
+
+    def derivative(self, run: Run, joined: Sequence[bool]) -> "_Plan":
+        return _Plan(run, self.along, self.length, self.size, tuple(joined))
+
+
+class _Recomputed(torch.autograd.Function):
+    """A plan whose graph keeps its arguments: derivatives are plans too, recorded where they have to be."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(plan: _Plan, *parts: Part) -> tuple[Tensor, ...]:
+        return plan(parts)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.plan, *parts = inputs
+        ctx.others = [None if isinstance(part, Tensor) else part for part in parts]
+        ctx.places = [i for i, part in enumerate(parts) if isinstance(part, Tensor)]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        plan, parts = ctx.plan, _given(ctx)
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        pulled = plan.derivative(_pull(plan.run, wanted, len(parts)), [plan.cuts(parts[i]) for i in wanted])
+        whole = (*parts, *slopes)
+        found = pulled.recorded(whole) if _is_recorded(whole) else pulled(whole)
+        grads: list[Tensor | None] = [None] * (len(parts) + 1)
+        for i, grad in zip(wanted, found, strict=True):
+            grads[i + 1] = grad
+        return tuple(grads)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        plan, parts = ctx.plan, _given(ctx)
+        wanted = [i for i, tangent in enumerate(tangents[1:]) if tangent is not None]
+        pushed = plan.derivative(_push(plan.run, wanted, len(parts)), plan.joined)
+        whole = (*parts, *(tangents[i + 1] for i in wanted))
+        return pushed.recorded(whole) if _is_recorded(whole) else pushed(whole)
+
+
+def _given(ctx: Any) -> list[Part]:
+    parts = list(ctx.others)
+    for i, saved in zip(ctx.places, ctx.saved_tensors, strict=True):
+        parts[i] = saved
+    return parts
+
+
+def _pull(run: Run, wanted: Sequence[int], count: int) -> Run:
+    """From parts and the slopes of the results to the slopes in the wanted parts."""
+
+    def pulled(*given: Any) -> tuple[Tensor, ...]:
+        parts, slopes = given[:count], given[count:]
+        pull = torch.func.vjp(_of(run, wanted, parts), *(parts[i] for i in wanted))[1]
+        return pull(tuple(slopes))
+
+    return pulled
+
+
+def _push(run: Run, wanted: Sequence[int], count: int) -> Run:
+    """From parts and the tangents of the wanted ones to the tangents of the results.
+
+    As the transpose of the transpose, since forward mode does not nest in itself outside `torch.func`.
+    """
+
+    def pushed(*given: Any) -> tuple[Tensor, ...]:
+        parts, tangents = given[:count], given[count:]
+        results, pull, *_ = torch.func.vjp(_of(run, wanted, parts), *(parts[i] for i in wanted))
+        push = torch.func.vjp(lambda *slopes: pull(slopes), *(torch.ones_like(r) for r in results))[1]
+        return push(tuple(tangents))
+
+    return pushed
+
+
+def _of(run: Run, wanted: Sequence[int], parts: Sequence[Part]) -> Run:
+    """Run as a function of the wanted parts."""
+
+    def of_wanted(*chosen: Tensor) -> tuple[Tensor, ...]:
+        every = list(parts)
+        for i, part in zip(wanted, chosen, strict=True):
+            every[i] = part
+        return run(*every)
+
+    return of_wanted
+
+
+def _plan(
+    run: Run, parts: Sequence[Part], sums: tuple[tuple[int, ...], ...], whole: tuple[int, ...]
+) -> _Plan | None:
+    """How to cut, or None for one piece: little data, or a dim that is too short to be worth it."""
+    shape = torch.broadcast_shapes(*(part.shape for part in parts if isinstance(part, Tensor)))
+    entries = math.prod(shape)
+    free = [d for d in range(len(shape)) if d not in whole]
+    if entries <= 2 * BLOCK or not free:
+        return None
+    row = math.prod([shape[d] for d in whole])
+    long = [d for d in free if shape[d] >= MANY]
+    along = long[0] if long else max(free, key=lambda d: shape[d])
+    if shape[along] < MANY and row > BLOCK:
+        return None
+    length = max(1, BLOCK * shape[along] // entries)
+    return _Plan(run, along, length, shape[along], tuple(along not in dims for dims in sums))
+
+
+def _is_recorded(parts: Sequence[Part]) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(part, Tensor) and part.requires_grad for part in parts)
