@@ -39,6 +39,10 @@ class TwoEntries(ABC):
         """The smooth maximum of two tensors, entry by entry."""
         return self._each(self._pair, x, y)
 
+    def minimum(self, x: Float[Tensor, "*a"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*c"]:
+        """The smooth minimum of two tensors, entry by entry: minus the maximum of -x and -y."""
+        return self._each(lambda x, y, p: -self._pair(-x, -y, p), x, y)
+
     def positive_part(self, x: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
         """The smooth maximum of x and 0."""
         return self._each(lambda x, p: self._pair(x, torch.zeros_like(x), p), x)
@@ -68,6 +72,24 @@ class TwoEntries(ABC):
             return value if high is None else value - self._over(x - high, p)
 
         return self._each(run, x, *(_as_tensor(limit, x) for limit in (low, high)))
+
+    def ranks(self, x: Float[Tensor, "*dims n"]) -> Float[Tensor, "*dims n"]:
+        """1/2 + sum_j step(x_j - x_i) for each entry of the last dim; the knob is one per row."""
+        from smoothmax.families.base import place_knob  # base imports this module
+
+        last, wide = x.ndim, torch.promote_types(x.dtype, torch.float32)
+
+        def run(x: Tensor, y: Tensor, p: float | Tensor) -> tuple[Tensor]:
+            x, y = torch.broadcast_tensors(x.to(wide), y.to(wide))
+            # Equal infinities are a tie; their difference says nothing.
+            lead = torch.where(torch.isinf(x) & (x == y), 0, y - x)
+            steps = self._rise(lead, torch.zeros_like(lead), p)
+            return (0.5 + steps.sum(last, keepdim=True),)
+
+        knob = place_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
+        pairs = (x.unsqueeze(-1), x.unsqueeze(-2))
+        (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed)
+        return ranks.squeeze(-1).to(x.dtype)
 
     def _over(self, t: Tensor, p: float | Tensor) -> Tensor:
         """positive_part(t) - max(t, 0), on the branch that the hard clamp takes at t = 0: t >= 0."""

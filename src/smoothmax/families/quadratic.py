@@ -164,26 +164,31 @@ def _inside(x: Tensor, mass: Mass, tau: Tensor, at: Anchor) -> tuple[Tensor, Ten
 
 
 def _threshold(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> Tensor:
-    """The tau with sum_i c_i (y_i - tau)+ = 1, by sorting; reduced dims kept."""
-    y = at.sharpness * reference.distances(x, mass, at)[1]
-    weights = mass if reference.weighted(mass) else None
-    if mass is not None:
-        y = torch.where(mass != 0, y, -torch.inf)
-    if weights is None:
-        ordered = _rows(y, dims).sort(-1, descending=True)[0]
-        sizes = torch.arange(1, ordered.shape[-1] + 1, dtype=y.dtype, device=y.device)
-        sums = ordered.cumsum(-1)
+    """The tau with sum_i c_i (y_i - tau)+ = 1, by sorting x, which sorts y; reduced dims kept."""
+    k, counts = at.sharpness, mass if reference.weighted(mass) else None
+    present = x if mass is None else torch.where(mass != 0, x, reference.nothing(k))
+    ordered, order = _rows(present, dims).sort(-1, descending=True)
+    masses = None if counts is None else _rows(counts.expand_as(x), dims).gather(-1, order)
+    del order, present
+    if isinstance(k, Tensor):
+        k = _rows(k, dims)
+        ordered = torch.where(k < 0, ordered.flip(-1), ordered)
+        masses = masses if masses is None else torch.where(k < 0, masses.flip(-1), masses)
+    largest = torch.finfo(x.dtype).max
+    y = k * torch.where(_rows(at.hard, dims), 0, ordered - _rows(at.base, dims)).clamp(-largest, largest)
+    del ordered
+    if masses is None:
+        sizes = torch.arange(1, y.shape[-1] + 1, dtype=x.dtype, device=x.device)
+        sums = y.cumsum(-1)
     else:
-        ordered, order = _rows(y, dims).sort(-1, descending=True)
-        masses = _rows(weights.expand_as(y), dims).gather(-1, order)
-        del order
-        sizes, sums = masses.cumsum(-1), (masses * ordered.clamp(min=-3e38)).cumsum(-1)
+        sizes, sums = masses.cumsum(-1), (masses * y.clamp(min=-3e38)).cumsum(-1)
         del masses
-    kept = [1 if d in dims else size for d, size in enumerate(y.shape)]
-    del y
     # tau falls until the next entry lies under it: the support ends there.
-    last = ((1 + sizes * ordered > sums).sum(-1, keepdim=True) - 1).clamp(min=0)
-    return ((sums.gather(-1, last) - 1) / sizes.expand_as(sums).gather(-1, last)).reshape(kept)
+    holds = (sizes * y).add_(1) > sums
+    del y
+    last = (holds.sum(-1, keepdim=True) - 1).clamp(min=0)
+    tau = (sums.gather(-1, last) - 1) / sizes.expand_as(sums).gather(-1, last)
+    return tau.reshape([1 if d in dims else size for d, size in enumerate(x.shape)])
 
 
 def _rows(x: Tensor, dims: Dims) -> Tensor:

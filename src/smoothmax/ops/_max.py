@@ -212,7 +212,7 @@ def smooth_minimum(
     knobs = (sharpness, temperature, tolerance)
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_minimum", domains=EVERYWHERE)
     other = _second(y, x)
-    return finish(lambda member: -member.maximum(-x, -other), chosen, straight_through)
+    return finish(lambda member: member.minimum(x, other), chosen, straight_through)
 
 
 def _second(y: Tensor | float, x: Tensor) -> Tensor:

@@ -1,14 +1,11 @@
 """Smooth ranks."""
 
-from dataclasses import fields, replace
-
-import torch
 from jaxtyping import Num
 from torch import Tensor
 
 from smoothmax.families import LogSumExp
-from smoothmax.families.base import Family, normalize_dims
-from smoothmax.ops._knob import EVERYWHERE, FamilyLike, Knob, finish, prepare, widened
+from smoothmax.families.base import normalize_dims
+from smoothmax.ops._knob import EVERYWHERE, FamilyLike, Knob, finish, prepare
 from smoothmax.ops._numpy import accepts_numpy
 
 
@@ -26,8 +23,8 @@ def smooth_rank(
 ) -> Num[Tensor, "*dims"]:
     """The rank of each entry along `dim`, 1 for the largest: 1 + sum_{j != i} smooth_step(x_j - x_i).
 
-    The ranks of a row sum to n (n + 1)/2, and equal entries share their mean rank. Takes memory and
-    time for n^2 differences.
+    The ranks of a row sum to n (n + 1)/2, and equal entries share their mean rank. Takes time for n^2
+    differences, and memory for n and a block of them, in derivatives too.
 
     Args:
         x: numbers of any shape; integers are promoted to the default float type.
@@ -56,19 +53,6 @@ def smooth_rank(
     knobs = (sharpness, temperature, tolerance)
     x, chosen = prepare(x, 2, family, knobs, operator="smooth_rank", domains=EVERYWHERE)
     (along,) = normalize_dims(x, dim)
-    wide = widened(x if descending else -x)
-    rows = wide.reshape(1) if x.ndim == 0 else wide.movedim(along, -1)
-    lead = rows.unsqueeze(-2) - rows.unsqueeze(-1)
-    # Equal infinities are a tie; their difference says nothing.
-    same = torch.isinf(rows.unsqueeze(-1)) & (rows.unsqueeze(-2) == rows.unsqueeze(-1))
-    lead = torch.where(same, 0, lead)
-    # The entry itself adds smooth_step(0) = 1/2.
-    ranks = finish(lambda member: 0.5 + _per_pair(member).step(lead).sum(-1), chosen, straight_through)
-    return (ranks.reshape(x.shape) if x.ndim == 0 else ranks.movedim(-1, along)).to(x.dtype)
-
-
-def _per_pair(family: Family) -> Family:
-    """The family with a tensor parameter, one per row, in the shape of the pairs."""
-    if not isinstance(family.parameter, Tensor):
-        return family
-    return replace(family, **{fields(family)[0].name: family.parameter[..., None, None]})  # type: ignore[type-var]
+    rows = x.reshape(1) if x.ndim == 0 else x.movedim(along, -1)
+    ranks = finish(lambda member: member.ranks(rows if descending else -rows), chosen, straight_through)
+    return ranks.reshape(x.shape) if x.ndim == 0 else ranks.movedim(-1, along)
