@@ -22,9 +22,6 @@ from smoothmax.kernels.reference import Mass
 class TwoEntries(ABC):
     """The operators on two entries, by stacking them."""
 
-    _is_closed: ClassVar[bool] = True
-    """Whether the kernels depend on no other tensors than their arguments."""
-
     @property
     @abstractmethod
     def parameter(self) -> float | Tensor: ...
@@ -88,7 +85,7 @@ class TwoEntries(ABC):
 
         knob = place_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
         pairs = (x.unsqueeze(-1), x.unsqueeze(-2))
-        (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed)
+        (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed())
         return ranks.squeeze(-1).to(x.dtype)
 
     def _over(self, t: Tensor, p: float | Tensor) -> Tensor:
@@ -96,6 +93,10 @@ class TwoEntries(ABC):
         part = self._pair(t, torch.zeros_like(t), p)
         # The positive part of an infinity is one; what is left of it is nothing.
         return torch.where(t >= 0, torch.where(torch.isinf(t), 0, part - t), part)
+
+    def _is_closed(self) -> bool:
+        """Whether the kernels depend on no other tensors than their arguments."""
+        return True
 
     def _pair(self, x: Tensor, y: Tensor, p: float | Tensor) -> Tensor:
         return self._value(*_stacked(x, y, p), (x.ndim,), None).squeeze(-1)
@@ -125,7 +126,7 @@ class TwoEntries(ABC):
 
         placed = [None if t is None else in_rank(t, len(shape)) for t in given]
         knob = place_knob(self.parameter, shape, (), wide)
-        return by_blocks(run, *placed, knob, sums=((),), closed=self._is_closed)[0]
+        return by_blocks(run, *placed, knob, sums=((),), closed=self._is_closed())[0]
 
 
 class TwoEntryForms(TwoEntries):

@@ -126,7 +126,7 @@ def split(x: Tensor, p: float | Tensor, dims: Dims, mass: Mass, *, fixed_anchor:
     never = torch.as_tensor(p == math.inf, device=x.device)
     p = torch.where(never, 1, p) if isinstance(p, Tensor) else (1.0 if p == math.inf else p)
     # A weight of 0 takes its entry out of the anchor, as a mask does.
-    top = (x if mass is None else torch.where(mass != 0, x, 0)).amax(dims, keepdim=True)
+    top = reference.present(x, mass, 0).amax(dims, keepdim=True)
     hard = torch.isinf(top) | (top == 0)
     scale = torch.where(hard, 1, top.detach() if fixed_anchor else top)
     run, count = partial(_sums, dims, fixed_anchor), 5 if reference.weighted(mass) else 4
@@ -142,7 +142,7 @@ def split(x: Tensor, p: float | Tensor, dims: Dims, mass: Mass, *, fixed_anchor:
 def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
     """Of x, of negative entries, and those of the powers."""
     hits, x, ratio = _ratios(x, mass, *given)
-    below = x < 0 if mass is None else (x < 0) & (mass != 0)
+    below = reference.among(x < 0, mass)
     sums = (t.sum(dims, keepdim=True) for t in (x, below.to(x.dtype)))
     return (*sums, *reference.sums_of(ratio ** given[-1], hits, mass, dims, fixed))
 
@@ -161,7 +161,7 @@ def _ratios(
     x: Tensor, mass: Mass, top: Tensor, scale: Tensor, hard: Tensor, p: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which entries attain A, what is summed of x, and x/A."""
-    hits = x == top if mass is None else (x == top) & (mass != 0)
+    hits = reference.among(x == top, mass)
     x = reference.alive(x, mass, x.new_zeros(()))
     ratio = torch.where(hard, 0, x / scale).clamp(min=0)
     if reference.weighted(mass):

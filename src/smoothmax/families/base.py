@@ -159,7 +159,7 @@ class Family(TwoEntries):
             dim,
             mass=mass,
             keepdim=of_nothing is None,
-            closed=self._is_closed,
+            closed=self._is_closed(),
             compiled=compiled,
         )
 

@@ -143,7 +143,7 @@ def _nested(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass) -> _Nested:
     sign = torch.sign(k) if isinstance(k, Tensor) else math.copysign(1.0, k)
     endless = reference.finite_sharpness(k, x)[1]
     blown = outer.top == -reference.nothing(k)
-    n = reference.count(x, dims, mass if mass is None else mass != 0)
+    n = reference.entries(x, dims, mass)
     # One entry that counts once, or none: the formula would lose e^(k x) far below 0.
     few = (n == 0) | ((n == 1) & (reference.count(x, dims, mass) == 1))
     known = blown | endless | few
@@ -198,9 +198,7 @@ def _terms(
     x: Tensor, mass: Mass, center: Tensor, known: Tensor, outer: Anchor, inner: Anchor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which entries are the anchor, the slope of z, and exp(E (z - z_A))."""
-    hits = x == outer.top
-    if mass is not None:
-        hits = hits & (mass != 0)
+    hits = reference.among(x == outer.top, mass)
     slope, steps = _steps(x, mass, center, known, outer)
     below = torch.where(inner.hard, 0, steps - inner.base)
     return hits, slope, reference.exponentials(below, mass, inner)

@@ -112,11 +112,11 @@ class OddRoot(Family):
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         """|S - M|; without cancellation for x >= 0."""
-        present = x if mass is None else torch.where(mass != 0, x, 0)
+        present = reference.present(x, mass, 0)
         outside = present.amin(dims, keepdim=True) < 0
         parts = split(torch.where(outside, 1, x), parameter, dims, mass, fixed_anchor=False)
         over = torch.where(parts.hard, 0, parts.scale * torch.expm1(parts.log_mean() / parameter))
-        top = (x if mass is None else torch.where(mass != 0, x, -torch.inf)).amax(dims, keepdim=True)
+        top = reference.present(x, mass, -torch.inf).amax(dims, keepdim=True)
         mixed = (self._value(x, parameter, dims, mass) - top).abs()
         return torch.where(outside, mixed, over)
 
@@ -140,7 +140,7 @@ class _Parts(NamedTuple):
 
 
 def _split(x: Tensor, q: float | Tensor, dims: Dims, mass: Mass) -> _Parts:
-    present = x.detach() if mass is None else torch.where(mass != 0, x.detach(), 0)
+    present = reference.present(x.detach(), mass, 0)
     size = torch.maximum(present.amax(dims, keepdim=True), -present.amin(dims, keepdim=True))
     hard = torch.isinf(size) | (size == 0)
     scale = torch.where(hard, 1, size)
@@ -166,7 +166,7 @@ def _shares(x: Tensor, mass: Mass, inverse: Tensor, count: Tensor, *given: Any) 
 
 def _ratios(x: Tensor, mass: Mass, scale: Tensor, hard: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Which entries are infinite, and x/A, clamped where an entry of weight 0 is larger than A."""
-    infinite = torch.isinf(x) if mass is None else torch.isinf(x) & (mass != 0)
+    infinite = reference.among(torch.isinf(x), mass)
     ratio = torch.where(hard, 0, reference.alive(x, mass, x.new_zeros(())) / scale)
     if reference.weighted(mass):
         largest = math.exp(0.5 * math.log(torch.finfo(x.dtype).max) / q)

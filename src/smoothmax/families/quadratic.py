@@ -81,15 +81,18 @@ class Quadratic(TwoEntryForms, SharpnessFamily):
         return float(self.sharpness) if norm == "l2" else math.inf
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        x, mass = _without_mask(x, parameter, mass)
         at = reference.anchor(x, parameter, dims, mass)
         return reference.settle(at, at.base + _over(x, at, parameter, dims, mass))
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        x, mass = _without_mask(x, parameter, mass)
         at = reference.anchor(x, parameter, dims, mass)
         tau, sums = _support(x, at, dims, mass)
         return by_blocks(_shares, x, mass, tau, *sums, *at, sums=((),))[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        x, mass = _without_mask(x, parameter, mass)
         at = reference.anchor(x, parameter, dims, mass, fixed=False)
         return reference.settle_gap(at, _over(x, at, parameter, dims, mass))
 
@@ -115,6 +118,11 @@ class _Sums(NamedTuple):
     hits: Tensor
 
 
+def _without_mask(x: Tensor, k: float | Tensor, mass: Mass) -> tuple[Tensor, Mass]:
+    """Fill masked entries, once for all that follows, with what counts for nothing; leave weights."""
+    return (x, mass) if reference.weighted(mass) else (reference.present(x, mass, reference.nothing(k)), None)
+
+
 def _over(x: Tensor, at: Anchor, k: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
     """Q_k - A = (sum y^2 + 1 - (sum y - 1)^2/s)/(2k) over the support, whose gradient is p."""
     _, sums = _support(x, at, dims, mass)
@@ -134,8 +142,7 @@ def _sums(dims: Dims, x: Tensor, mass: Mass, tau: Tensor, *given: Any) -> tuple[
     hits, y, inside = _inside(x, mass, tau, Anchor(*given))
     # An entry 1/c_i or more below the anchor is outside whatever it is: no overflow in its square.
     y = torch.where(inside, y, 0)
-    weights = mass if reference.weighted(mass) else None
-    sums = (reference.total(t, dims, weights) for t in (inside.to(y.dtype), y, y * y))
+    sums = (reference.total(t, dims, mass) for t in (inside.to(y.dtype), y, y * y))
     return (*sums, hits.to(y.dtype).sum(dims, keepdim=True))
 
 
@@ -151,7 +158,7 @@ def _shares(
 ) -> tuple[Tensor]:
     hits, y, inside = _inside(x, mass, tau, at := Anchor(*given))
     shares = y - (first - 1) / size
-    soft = torch.where(inside, shares if mass is None else shares * mass.to(x.dtype), 0)
+    soft = torch.where(inside, reference.counted(shares, mass), 0)
     return (torch.where(at.hard, reference.hard_shares(hits, count, at), soft),)
 
 
@@ -160,16 +167,15 @@ def _inside(x: Tensor, mass: Mass, tau: Tensor, at: Anchor) -> tuple[Tensor, Ten
     hits, below = reference.distances(x, mass, at)
     y = at.sharpness * below
     inside = ~(y.detach() <= tau)
-    return hits, y, inside if mass is None else inside & (mass != 0)
+    return hits, y, reference.among(inside, mass)
 
 
 def _threshold(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> Tensor:
     """The tau with sum_i c_i (y_i - tau)+ = 1, by sorting x, which sorts y; reduced dims kept."""
-    k, counts = at.sharpness, mass if reference.weighted(mass) else None
-    present = x if mass is None else torch.where(mass != 0, x, reference.nothing(k))
-    ordered, order = _rows(present, dims).sort(-1, descending=True)
-    masses = None if counts is None else _rows(counts.expand_as(x), dims).gather(-1, order)
-    del order, present
+    k = at.sharpness
+    ordered, order = _rows(reference.present(x, mass, reference.nothing(k)), dims).sort(-1, descending=True)
+    masses = None if mass is None else _rows(mass.expand_as(x), dims).gather(-1, order)
+    del order
     if isinstance(k, Tensor):
         k = _rows(k, dims)
         ordered = torch.where(k < 0, ordered.flip(-1), ordered)

@@ -23,6 +23,7 @@ from smoothmax.families.base import (
     check_norm,
 )
 from smoothmax.kernels import reference
+from smoothmax.kernels.blocks import by_blocks, is_transformed
 from smoothmax.kernels.reference import Dims, Mass
 
 Function = Callable[[Tensor], Tensor]
@@ -72,8 +73,6 @@ class QuasiSum(Family):
         differentiability=1.0,
         domain="where g is positive",
     )
-    # g may hold tensors that are learned: only a graph of every step knows of them.
-    _is_closed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_positive("sharpness", self.sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
@@ -112,22 +111,39 @@ class QuasiSum(Family):
         check_norm(norm)
         return math.inf
 
+    def _is_closed(self) -> bool:
+        """Not if g holds tensors that are learned: only a graph of every step knows of them."""
+        if torch.compiler.is_compiling():
+            return False
+        with torch.enable_grad():
+            point = self.g_inverse(self.g(torch.ones((), dtype=torch.float64)))
+        return not (point.requires_grad or is_transformed((point,)))
+
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        terms = self.g(parameter * _inside(x, dims, mass))
-        return self.g_inverse(reference.total(terms, dims, mass)) / parameter
+        return self.g_inverse(self._total(x, parameter, dims, mass)) / parameter
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        x = _inside(x, dims, mass)
-        values, slopes = _with_slope(self.g, parameter * x)
-        _, falls = _with_slope(self.g_inverse, reference.total(values, dims, mass))
-        shares = slopes * falls
-        if mass is None:
-            return shares
-        return torch.where(mass, shares, 0) if mass.dtype == torch.bool else shares * mass
+        falls = _slope(self.g_inverse, self._total(x, parameter, dims, mass))
+
+        def run(x: Tensor, mass: Mass, top: Tensor, k: float | Tensor, falls: Tensor) -> tuple[Tensor]:
+            return (reference.counted(_slope(self.g, k * reference.present(x, mass, top)) * falls, mass),)
+
+        given = (x, mass, _top(x, dims, mass), parameter, falls)
+        return by_blocks(run, *given, sums=((),), closed=self._is_closed())[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
         """S - M as a difference: for a g that is not known there is nothing better."""
-        return self._value(x, parameter, dims, mass) - _inside(x, dims, mass).amax(dims, keepdim=True)
+        top = reference.present(x, mass, -torch.inf).amax(dims, keepdim=True)
+        return self._value(x, parameter, dims, mass) - top
+
+    def _total(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
+        """The sum of c_i g(k x_i)."""
+
+        def run(x: Tensor, mass: Mass, top: Tensor, k: float | Tensor) -> tuple[Tensor]:
+            return (reference.total(self.g(k * reference.present(x, mass, top)), dims, mass),)
+
+        given = (x, mass, _top(x, dims, mass), parameter)
+        return by_blocks(run, *given, sums=(dims,), closed=self._is_closed())[0]
 
 
 def check_principle(g: Function, g_inverse: Function, domain: tuple[float, float]) -> None:
@@ -178,18 +194,16 @@ def _check_rapid(g: Function, a: float, b: float, domain: tuple[float, float]) -
         )
 
 
-def _inside(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-    """Have entries that do not count replaced by one that does, so that g is finite there."""
+def _top(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
+    """An entry that counts, to take the place of those that do not, so that g is finite there."""
     if mass is None:
-        return x
-    counts = mass != 0
-    top = torch.where(counts, x, -torch.inf).amax(dims, keepdim=True).detach()
-    return torch.where(counts, x, top)
+        return x.new_zeros(())
+    return reference.present(x.detach(), mass, -torch.inf).amax(dims, keepdim=True)
 
 
-def _with_slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    pulled = torch.func.vjp(f, x)
-    return pulled[0], pulled[1](torch.ones_like(pulled[0]))[0]
+def _slope(f: Function, x: Tensor) -> Tensor:
+    value, pull, *_ = torch.func.vjp(f, x)
+    return pull(torch.ones_like(value))[0]
 
 
 def _refuse(knob: str) -> NoReturn:

@@ -7,6 +7,7 @@ derivatives compute each block again, whatever their order, in reverse and forwa
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ BLOCK = 1 << 14
 
 MANY = 32
 """A dim of this many entries is cut into pieces whose temporaries together are less than a full one."""
+
+
+_in_a_piece: ContextVar[bool] = ContextVar("in_a_piece", default=False)
+"""Whether a piece is being computed: it is not cut again."""
 
 
 def by_blocks(
@@ -41,27 +46,38 @@ def by_blocks(
         whole: dims that have to stay together.
         closed: whether `run` depends on nothing that is differentiated but `parts`.
     """
-    plan = None if torch.compiler.is_compiling() else _plan(run, parts, sums, whole)
+    in_one = torch.compiler.is_compiling() or _in_a_piece.get()
+    plan = None if in_one else _plan(run, parts, sums, whole)
     if plan is None:
         return run(*parts)
     return plan.recorded(parts) if closed and _is_recorded(parts) else plan(parts)
 
 
-class Joined:
-    """Pieces to be put side by side."""
+class _Joined:
+    """Pieces put side by side: into one tensor at once, unless they are differentiated or transformed."""
 
-    def __init__(self, along: int) -> None:
-        self.along = along
+    def __init__(self, along: int, size: int) -> None:
+        self.along, self.size, self.filled = along, size, 0
         self.pieces: list[Tensor] = []
+        self.buffer: Tensor | None = None
 
     def take(self, piece: Tensor) -> None:
-        self.pieces.append(piece)
+        if self.filled == 0 and not (piece.requires_grad or is_transformed((piece,))):
+            shape = list(piece.shape)
+            shape[self.along] = self.size
+            self.buffer = piece.new_empty(shape)
+        length = piece.shape[self.along]
+        if self.buffer is None:
+            self.pieces.append(piece)
+        else:
+            self.buffer.narrow(self.along, self.filled, length).copy_(piece)
+        self.filled += length
 
     def whole(self) -> Tensor:
-        return torch.cat(self.pieces, self.along)
+        return torch.cat(self.pieces, self.along) if self.buffer is None else self.buffer
 
 
-class Added:
+class _Added:
     """Pieces to be added in pairs, then pairs of pairs: small rounding errors, and few of them are kept."""
 
     def __init__(self) -> None:
@@ -92,11 +108,17 @@ class _Plan:
     joined: tuple[bool, ...]
 
     def __call__(self, parts: Sequence[Part]) -> tuple[Tensor, ...]:
-        found: list[Joined | Added] = [Joined(self.along) if joined else Added() for joined in self.joined]
-        for start in range(0, self.size, self.length):
-            pieces = self.run(*(self._slice(part, start) for part in parts))
-            for result, piece in zip(found, pieces, strict=True):
-                result.take(piece)
+        found: list[_Joined | _Added] = [
+            _Joined(self.along, self.size) if joined else _Added() for joined in self.joined
+        ]
+        token = _in_a_piece.set(True)
+        try:
+            for start in range(0, self.size, self.length):
+                pieces = self.run(*(self._slice(part, start) for part in parts))
+                for result, piece in zip(found, pieces, strict=True):
+                    result.take(piece)
+        finally:
+            _in_a_piece.reset(token)
         return tuple(result.whole() for result in found)
 
     def recorded(self, parts: Sequence[Part]) -> tuple[Tensor, ...]:
@@ -138,7 +160,7 @@ class _Recomputed(torch.autograd.Function):
         plan, parts = ctx.plan, _given(ctx)
         wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
         whole = (*parts, *slopes)
-        pull = _pull if _is_transformed(whole) else _pull_once
+        pull = _pull if torch.is_grad_enabled() or is_transformed(whole) else _pull_once
         pulled = plan.derivative(pull(plan.run, wanted, len(parts)), [plan.cuts(parts[i]) for i in wanted])
         found = pulled.recorded(whole) if _is_recorded(whole) else pulled(whole)
         grads: list[Tensor | None] = [None] * (len(parts) + 1)
@@ -235,11 +257,11 @@ def _plan(
     return _Plan(run, along, length, shape[along], tuple(along not in dims for dims in sums))
 
 
-def _is_transformed(parts: Sequence[Part]) -> bool:
-    """Whether a graph is recorded, a tangent carried, or a transform of torch.func at work."""
-    if torch.is_grad_enabled() or _transforms_are_active():
-        return True
-    return any(isinstance(p, Tensor) and forward_ad.unpack_dual(p).tangent is not None for p in parts)
+def is_transformed(parts: Sequence[Part]) -> bool:
+    """Whether one of the parts carries a tangent, or a transform of torch.func is at work."""
+    return _transforms_are_active() or any(
+        isinstance(p, Tensor) and forward_ad.unpack_dual(p).tangent is not None for p in parts
+    )
 
 
 # Not public, but torch.autograd.Function's own question; without it every derivative takes the longer way.

@@ -145,10 +145,10 @@ def _shares(x: Tensor, mass: Mass, total: Tensor, count: Tensor, *given: Any) ->
 def anchor(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed: bool = True) -> Anchor:
     """The anchor; arguments as for `split`."""
     void = nothing(k)
-    present = x if mass is None else torch.where(mass != 0, x, void)
-    top = present.amax(dims, keepdim=True)
+    inside = present(x, mass, void)
+    top = inside.amax(dims, keepdim=True)
     if isinstance(k, Tensor):
-        top = torch.where(k < 0, present.amin(dims, keepdim=True), top)
+        top = torch.where(k < 0, inside.amin(dims, keepdim=True), top)
     k, endless = finite_sharpness(k, x)
     hard = torch.isinf(top) | endless
     # Hard rows are computed elsewhere: here they are rows of zeros, so that no nan reaches a derivative.
@@ -158,9 +158,7 @@ def anchor(x: Tensor, k: float | Tensor, dims: Dims, mass: Mass = None, *, fixed
 
 def distances(x: Tensor, mass: Mass, at: Anchor) -> tuple[Tensor, Tensor]:
     """Which entries are the anchor, and x_i - A, finite; 0 in hard rows and for entries that do not count."""
-    hits = x == at.top
-    if mass is not None:
-        hits = hits & (mass != 0)
+    hits = among(x == at.top, mass)
     # Clamped, an entry infinitely far away still has exp(k below) = 0, without 0 * inf in the slope in k.
     largest = torch.finfo(x.dtype).max
     return hits, torch.where(at.hard, 0, (alive(x, mass, at.base) - at.base).clamp(-largest, largest))
@@ -171,6 +169,20 @@ def alive(x: Tensor, mass: Mass, base: Tensor) -> Tensor:
     if mass is None:
         return x
     return torch.where(mass if mass.dtype == torch.bool else (mass != 0) | ~torch.isnan(x), x, base)
+
+
+def among(chosen: Tensor, mass: Mass) -> Tensor:
+    """The chosen entries that count."""
+    return chosen if mass is None else chosen & _counting(mass)
+
+
+def present(x: Tensor, mass: Mass, fill: float | Tensor) -> Tensor:
+    """x, filled where entries do not count."""
+    return x if mass is None else torch.where(_counting(mass), x, fill)
+
+
+def _counting(mass: Tensor) -> Tensor:
+    return mass if mass.dtype == torch.bool else mass != 0
 
 
 def exponentials(below: Tensor, mass: Mass, at: Anchor) -> Tensor:
@@ -242,8 +254,13 @@ def total(t: Tensor, dims: Dims, mass: Mass) -> Tensor:
     return counted(t, mass).sum(dims, keepdim=True)
 
 
+def entries(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
+    """How many entries count, be it little."""
+    return count(x, dims, None if mass is None else _counting(mass))
+
+
 def count(x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-    """The sum of c_i, reduced dims kept with size 1: how many entries there are."""
+    """The sum of c_i, reduced dims kept with size 1: how many entries there are, in all."""
     if mass is None:
         # A list: torch.compile does not trace math.prod of a generator.
         return x.new_tensor(math.prod([x.shape[d] for d in dims]) if x.ndim else 1)
