@@ -5,32 +5,38 @@ h = sqrt(d^2 + eps^2).
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_positive
+from smoothmax._checks import check_choice, check_positive
 from smoothmax.families._pair import TwoEntryForms
 from smoothmax.families.base import EVERY_REAL, Family, Norm, Properties, check_entries, check_gap, check_norm
 from smoothmax.kernels.reference import Dims, Mass
 
+Side = Literal["over", "under"]
+
 
 @dataclass(frozen=True, eq=False)
 class SquareRoot(TwoEntryForms, Family):
-    """S(x, y) = (x + y + sqrt((x - y)^2 + eps^2))/2, for exactly two entries.
+    """S(x, y) = (x + y + sqrt((x - y)^2 + eps^2))/2, for exactly two entries; with side="under" less eps/2.
 
-    Needs no exponential. Its error falls only as eps^2/(4 |d|) away from a tie, where log-sum-exp's
-    falls exponentially. More than two entries raise ValueError: maxima of maxima would depend on
+    Needs no exponential. From above its error falls only as eps^2/(4 |d|) away from a tie, where
+    log-sum-exp's falls exponentially. From below it is exact at the tie: `smooth_abs` is then
+    sqrt(x^2 + e^2) - e with e = eps/2, e times the pseudo-Huber (Charbonnier) function of x/e, and an
+    entry -inf leaves eps/2. More than two entries raise ValueError: maxima of maxima would depend on
     their order; so do weights, for which there is no such formula.
 
     Args:
-        eps: the width of the tie, > 0 in units of x, twice the error there. A tensor broadcasts
+        eps: the width of the tie, > 0 in units of x, twice the largest error. A tensor broadcasts
             against the reduced shape and may require gradients; 0 in it gives the hard maximum.
+        side: of the hard maximum on which the value lies.
 
     Gap:
-        0 <= S - M = eps^2/(2 (h + |d|)) <= eps/2, attained at x = y. See `gap`.
+        From above 0 <= S - M = eps^2/(2 (h + |d|)) <= eps/2, attained at x = y; from below
+        0 <= M - S = eps/2 - eps^2/(2 (h + |d|)) <= eps/2, approached for |d| -> inf. See `gap`.
 
     Source:
         [ChenHarker1993] and [Kanzow1996], there for the minimum of two; `docs/derivations.md`,
@@ -38,11 +44,13 @@ class SquareRoot(TwoEntryForms, Family):
 
     Example:
         >>> import torch
-        >>> SquareRoot(0.1).value(torch.tensor([1.0, 2.0]))
-        tensor(2.0025)
+        >>> x = torch.tensor([1.0, 2.0])
+        >>> SquareRoot(0.1).value(x), SquareRoot(0.1, side="under").value(x)
+        (tensor(2.0025), tensor(1.9525))
     """
 
     eps: float | Tensor
+    side: Side = "over"
 
     properties: ClassVar[Properties] = Properties(
         side="over",
@@ -57,6 +65,8 @@ class SquareRoot(TwoEntryForms, Family):
 
     def __post_init__(self) -> None:
         check_positive("eps", self.eps, "It is a width in units of x.", allow_inf=False)
+        check_choice("side", self.side, ("over", "under"))
+        object.__setattr__(self, "properties", replace(type(self).properties, side=self.side))
 
     @property
     def parameter(self) -> float | Tensor:
@@ -64,23 +74,23 @@ class SquareRoot(TwoEntryForms, Family):
         return self.eps
 
     def gap(self, n: int) -> float:
-        """eps/2, the gap at x = y; 0 for n = 1. For a scalar eps."""
+        """eps/2, from above the gap at x = y, from below far from it; 0 for n = 1. For a scalar eps."""
         check_entries(n)
         _check_two(n)
         return float(self.eps) / 2 if n == 2 else 0.0
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> "SquareRoot":
+    def for_gap(cls, tolerance: float | Tensor, n: int, *, side: Side = "over") -> "SquareRoot":
         """Eps = 2 tolerance."""
         check_gap(tolerance, n)
         _check_two(n)
-        return cls(2 * tolerance)
+        return cls(2 * tolerance, side)
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> "SquareRoot":
+    def for_sharpness(cls, sharpness: float | Tensor, *, side: Side = "over") -> "SquareRoot":
         """Eps = 1/sharpness: the sharpness is the largest curvature in L2."""
         check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.", allow_inf=False)
-        return cls(1 / sharpness)
+        return cls(1 / sharpness, side)
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """1/eps from L2 to L2, 2/eps from Linf to L1, both sharp. For a scalar eps."""
@@ -109,9 +119,15 @@ class SquareRoot(TwoEntryForms, Family):
             x = torch.where(_mask(mass, x), x, -torch.inf)
         first, second, _ = _two(x, dims)
         at = self._regions(first, second, parameter)
-        near = self._even(at.d, at.p) - at.d.abs() / 2
-        far = torch.where(at.hard | torch.isinf(first - second), 0, self._lift(at.t, at.p))
-        return torch.where(torch.isnan(at.void), at.void, torch.where(at.near & ~at.tie, near, far))
+        if self.side == "over":
+            near = self._even(at.d, at.p) - at.d.abs() / 2
+            gap = torch.where(at.near & ~at.tie, near, self._lift(at.t, at.p))
+        else:
+            s = _in_widths(torch.where(at.near, at.d.abs(), at.t), at.p)
+            h = torch.hypot(s, torch.ones_like(s))
+            gap = 0.5 * at.p * (s / (h + 1)) * (1 + 1 / (h + s))
+        gap = torch.where(at.hard | at.tie & ~at.near | torch.isinf(first - second), 0, gap)
+        return torch.where(torch.isnan(at.void), at.void, gap)
 
     def _finite(self, p: float | Tensor, x: Tensor) -> tuple[float | Tensor, Tensor]:
         if not isinstance(p, Tensor):
@@ -122,11 +138,13 @@ class SquareRoot(TwoEntryForms, Family):
         return d / p
 
     def _even(self, d: Tensor, p: float | Tensor) -> Tensor:
-        return _hypot(d, p) / 2
+        h = _hypot(d, p)
+        return h / 2 if self.side == "over" else d / 2 * (d / (h + p))
 
     def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
         s = _in_widths(t, p)
-        return 0.5 * p / (torch.hypot(s, torch.ones_like(s)) + s)
+        lift = 0.5 * p / (torch.hypot(s, torch.ones_like(s)) + s)
+        return lift if self.side == "over" else lift - 0.5 * p
 
     def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
         return d / _hypot(d, p)
