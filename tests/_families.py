@@ -57,6 +57,10 @@ def far_apart(family: Family, n: int) -> Tensor:
     return torch.tensor([0.0] + [-1e6] * (n - 1), dtype=torch.float64)
 
 
+def infinitely_far(family: Family, n: int) -> Tensor:
+    return torch.tensor([0.0] + [-1e300] * (n - 1), dtype=torch.float64)
+
+
 def boltzmann_worst(family: Family, n: int) -> Tensor:
     step = 1 / family.sharpness + family.gap(n)
     return torch.tensor([0.0] + [-step] * (n - 1), dtype=torch.float64)
@@ -69,6 +73,7 @@ MEMBERS = [
     Member("Quadratic", sm.Quadratic, 2.0, equal, {}, smooth=False),
     Member("DoubleExp", sm.DoubleExp, 2.0, equal, {}, positive=True),
     Member("SquareRoot", sm.SquareRoot, 0.5, equal, {}, n=2),
+    Member("SquareRootBelow", lambda eps: sm.SquareRoot(eps, side="under"), 0.5, infinitely_far, {}, n=2),
     Member("PowerNorm", sm.PowerNorm, 3.5, ones, {"largest": 1.0}, positive=True),
     Member("PowerMean", sm.PowerMean, 3.5, lone, {"largest": 1.0}, positive=True),
     Member(

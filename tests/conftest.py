@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of four entries, so that small tensors are cut, and their derivatives computed again by piece."""
+    """Blocks of four entries, so that small tensors are cut, their derivatives by pieces too."""
     from smoothmax.kernels import blocks
 
     monkeypatch.setattr(blocks, "BLOCK", 4)

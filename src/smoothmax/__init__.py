@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from smoothmax.ops import (
         Continuation,
         hvp,
-        seed_chain,
         smooth_abs,
         smooth_argmax,
         smooth_argmin,
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
         smooth_relu,
         smooth_sign,
         smooth_step,
+        su2015,
         value_and_grad,
     )
     from smoothmax.scale import (
@@ -145,7 +145,6 @@ __all__ = [
     "scale",
     "scale_for",
     "scale_window",
-    "seed_chain",
     "sharpness_for_statistic",
     "smooth_abs",
     "smooth_argmax",
@@ -160,6 +159,7 @@ __all__ = [
     "smooth_relu",
     "smooth_sign",
     "smooth_step",
+    "su2015",
     "value_and_grad",
     "verdict",
 ]

@@ -2,9 +2,11 @@
 
 import math
 import pickle
+from typing import ClassVar
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from smoothmax import Accumulator, LogSumExp
 
@@ -82,3 +84,41 @@ def test_it_travels_between_processes():
 def test_two_sharpnesses_do_not_merge():
     with pytest.raises(ValueError, match=r"`other` must have the sharpness 1\.0, got 2\.0"):
         Accumulator.empty(1.0).merge(Accumulator.empty(2.0))
+
+
+class EveryOperationRoundsUp(TorchFunctionMode):
+    """Relative errors of u for sums and products and 2 u for exp, all upwards: the worst case."""
+
+    U = 1e-9
+    ERRORS: ClassVar[dict[str, float]] = {
+        "add": 1,
+        "__add__": 1,
+        "__radd__": 1,
+        "mul": 1,
+        "__mul__": 1,
+        "exp": 2,
+    }
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        error = self.ERRORS.get(func.__name__, 0)
+        with torch._C.DisableTorchFunction():
+            return result * (1 + error * self.U) if error else result
+
+
+@pytest.mark.parametrize("r", [1, 2, 5])
+def test_rounding_is_what_theorem_11_2_counts_and_no_less(r):
+    """Nearly all the mass is behind in r merges, which add once each: r + r e + 2 r units, not r less."""
+    many = Accumulator(torch.zeros((), dtype=F64), torch.tensor(1e9, dtype=F64), 1.0)
+    exact = many
+    with EveryOperationRoundsUp():
+        for step in range(1, r + 1):
+            many = many.merge(
+                Accumulator(torch.tensor(step * 1e-6, dtype=F64), torch.ones_like(many.rest), 1.0)
+            )
+    for step in range(1, r + 1):
+        exact = exact.merge(
+            Accumulator(torch.tensor(step * 1e-6, dtype=F64), torch.ones_like(exact.rest), 1.0)
+        )
+    units = (((1 + many.rest) / (1 + exact.rest)).item() - 1) / EveryOperationRoundsUp.U
+    assert units == pytest.approx(r + 2 * r + 2 * r, rel=1e-5)

@@ -278,18 +278,24 @@ def test_for_gap_of_one_entry_is_finite_and_takes_tensors():
 
 
 @pytest.mark.parametrize("case", golden("min_k_gap"))
-def test_for_gap_is_the_worst_case_of_the_sharpness_that_a_known_lead_needs(case):
-    """It never needs less; and it is needed: a full tie at the known-lead sharpness misses the tolerance."""
+def test_a_known_lead_needs_less_sharpness(case):
     args = case["args"]
-    n, eps = args["n"], number(args["eps"])
-    worst = LogSumExp.for_gap(eps, n)
-    needed = min(number(case["value"]), math.log(n) / eps)
-    assert worst.sharpness >= needed * (1 - 1e-15)
-    x = torch.full((n,), -number(args["delta"]), dtype=F64)
+    n, eps, lead = args["n"], number(args["eps"]), number(args["delta"])
+    family = LogSumExp.for_gap(eps, n, lead=lead)
+    assert family.sharpness == pytest.approx(min(number(case["value"]), math.log(n) / eps), rel=1e-13)
+    assert family.gap(n, lead=lead) <= eps
+    x = torch.full((n,), -lead, dtype=F64)
     x[0] = 0.0
-    assert LogSumExp(needed).gap_of(x).item() <= eps
-    assert worst.gap_of(x).item() <= eps
-    assert worst.gap_of(torch.zeros(n, dtype=F64)).item() == pytest.approx(eps, rel=1e-13)
+    assert family.gap_of(x).item() == pytest.approx(family.gap(n, lead=lead), rel=1e-12)
+
+
+def test_a_lead_that_is_not_known_is_the_worst_case():
+    assert LogSumExp.for_gap(0.1, 7).sharpness == pytest.approx(math.log(7) / 0.1)
+    assert LogSumExp.for_gap(0.1, 7, lead=1e-9).sharpness == pytest.approx(math.log(7) / 0.1)
+    assert LogSumExp(3.0).gap(7) == pytest.approx(math.log(7) / 3)
+    assert LogSumExp(math.inf).gap(7, lead=1.0) == 0
+    with pytest.raises(ValueError, match=r"`lead` must be >= 0 and finite, got -1\.0"):
+        LogSumExp(3.0).gap(7, lead=-1.0)
 
 
 # Shape: theory 2.0 to 2.2 and the invariants of section 13

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from smoothmax.families._arguments import fit_knob, in_rank
 from smoothmax.kernels import reference
 from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Mass
@@ -72,8 +73,6 @@ class TwoEntries(ABC):
 
     def ranks(self, x: Float[Tensor, "*dims n"]) -> Float[Tensor, "*dims n"]:
         """1/2 + sum_j step(x_j - x_i) for each entry of the last dim; the knob is one per row."""
-        from smoothmax.families.base import place_knob  # base imports this module
-
         last, wide = x.ndim, torch.promote_types(x.dtype, torch.float32)
 
         def run(x: Tensor, y: Tensor, p: float | Tensor) -> tuple[Tensor]:
@@ -83,7 +82,7 @@ class TwoEntries(ABC):
             steps = self._rise(lead, torch.zeros_like(lead), p)
             return (0.5 + steps.sum(last, keepdim=True),)
 
-        knob = place_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
+        knob = fit_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
         pairs = (x.unsqueeze(-1), x.unsqueeze(-2))
         (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed())
         return ranks.squeeze(-1).to(x.dtype)
@@ -112,8 +111,6 @@ class TwoEntries(ABC):
 
     def _each(self, kernel: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
         """Run an elementwise kernel of tensors and the knob, which fits their result, in float32 or wider."""
-        from smoothmax.families.base import in_rank, place_knob  # base imports this module
-
         tensors = [t for t in given if t is not None]
         shape = torch.broadcast_shapes(*(t.shape for t in tensors))
         dtype = reduce(torch.promote_types, [t.dtype for t in tensors])
@@ -125,7 +122,7 @@ class TwoEntries(ABC):
             return (kernel(*(None if t is None else next(whole) for t in pieces), knob).to(dtype),)
 
         placed = [None if t is None else in_rank(t, len(shape)) for t in given]
-        knob = place_knob(self.parameter, shape, (), wide)
+        knob = fit_knob(self.parameter, shape, (), wide)
         return by_blocks(run, *placed, knob, sums=((),), closed=self._is_closed())[0]
 
 

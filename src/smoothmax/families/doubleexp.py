@@ -1,4 +1,4 @@
-"""The double exponential, the seed's equation (14): very accurate, for a positive maximum only.
+"""The double exponential, eq. 14 of Su Jianlin (2015): very accurate, for a positive maximum only.
 
 Notation, used in every docstring here: x has n entries along `dim`, M is the largest, k is
 `sharpness`, c = max(M, 0), E = exp(k c), z_i = exp(k (x_i - c)) - 1.

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from smoothmax._checks import check_not_negative
+from smoothmax.families._lambert import lambert_w
 from smoothmax.families._pair import TwoEntryForms, log_cosh
 from smoothmax.families.base import (
     EVERY_REAL,
@@ -22,9 +24,9 @@ from smoothmax.families.base import (
     check_entries,
     check_gap,
     check_norm,
+    combine_mass,
     normalize_dims,
     place_knob,
-    place_mass,
 )
 from smoothmax.kernels import native, reference
 from smoothmax.kernels.blocks import by_blocks
@@ -69,16 +71,33 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
     _infinite_at_zero: ClassVar[bool] = True
     _compiled: ClassVar[native.Compiled | None] = native.LOGSUMEXP
 
-    def gap(self, n: int) -> float:
-        """ln(n)/k: the gap where all n entries are equal. For a scalar k."""
+    def gap(self, n: int, *, lead: float = 0.0) -> float:
+        """ln(1 + (n - 1) e^(-k lead))/k: ln(n)/k, where all are equal, if no lead is known. For a scalar k.
+
+        Args:
+            n: number of entries.
+            lead: how far the largest entry is known to lie above every other, in units of x.
+        """
         check_entries(n)
-        return math.log(n) / float(self.sharpness)
+        _check_lead(lead)
+        k = float(self.sharpness)
+        return 0.0 if math.isinf(k) else math.log1p((n - 1) * math.exp(-k * lead)) / k
 
     @classmethod
-    def for_gap(cls, tolerance: float | Tensor, n: int) -> "LogSumExp":
-        """K = ln(n)/tolerance; for n = 1, where the gap is 0 at every k, k = 1/tolerance."""
+    def for_gap(cls, tolerance: float | Tensor, n: int, *, lead: float = 0.0) -> "LogSumExp":
+        """K = ln(n)/tolerance, or W((n - 1) lead/tolerance)/lead where that is less; for n = 1 1/tolerance.
+
+        Args:
+            tolerance: largest distance to the maximum, in units of x.
+            n: number of entries; for one the gap is 0 at every k.
+            lead: as for `gap`. A tolerance that is a tensor makes no use of it.
+        """
         check_gap(tolerance, n)
-        return cls((math.log(n) if n > 1 else 1.0) / tolerance)
+        _check_lead(lead)
+        anywhere = (math.log(n) if n > 1 else 1.0) / tolerance
+        if lead == 0 or n == 1 or isinstance(tolerance, Tensor):
+            return cls(anywhere)
+        return cls(min(float(anywhere), lambert_w((n - 1) * lead / tolerance) / lead))
 
     def gradient_lipschitz(self, norm: Norm = "l2") -> float:
         """k/2 from L2 to L2 (sharp for every n >= 2), k from Linf to L1. For a scalar k."""
@@ -111,8 +130,8 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
             v = torch.where(p == 0, 0, v).to(wide)
             return ((k * p * (v - (p * v).sum(dims, keepdim=True))).to(x.dtype),)
 
-        mass = place_mass(x, where, weights)
-        knob = place_knob(self.sharpness, x.shape, dims, wide)
+        mass = combine_mass(x, where, weights)
+        knob = place_knob(self.sharpness, x, dims, wide)
         return by_blocks(run, x, v, knob, mass, sums=((),), whole=dims)[0]
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
@@ -136,3 +155,7 @@ class LogSumExp(TwoEntryForms, SharpnessFamily):
     def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
         z = torch.exp(-p * t)
         return z / (1 + z)
+
+
+def _check_lead(lead: float) -> None:
+    check_not_negative("lead", lead, "It is a distance between the two largest entries.")

@@ -1,4 +1,4 @@
-"""The odd root, the seed's equation (13): a smooth maximum only where no entry is negative.
+"""The odd root, eq. 13 of Su Jianlin (2015): a smooth maximum only where no entry is negative.
 
 Notation, used in every docstring here: x has n entries along `dim`, M is the largest, q = 2 k + 1,
 A is the largest |x_i|, T = sum_i (x_i/A)^q.

@@ -1,6 +1,6 @@
 """Operators derived from a family of smooth maxima."""
 
-from smoothmax.ops import _seed_chain as seed_chain
+from smoothmax.ops import su2015
 from smoothmax.ops._argmax import smooth_argmax, smooth_argmin
 from smoothmax.ops._clamp import smooth_clamp
 from smoothmax.ops._continuation import Continuation
@@ -12,7 +12,6 @@ from smoothmax.ops._rank import smooth_rank
 __all__ = [
     "Continuation",
     "hvp",
-    "seed_chain",
     "smooth_abs",
     "smooth_argmax",
     "smooth_argmin",
@@ -26,5 +25,6 @@ __all__ = [
     "smooth_relu",
     "smooth_sign",
     "smooth_step",
+    "su2015",
     "value_and_grad",
 ]

@@ -48,7 +48,8 @@ def smooth_clamp(
         Ours; `docs/derivations.md`, "Positive part, step and clamp".
 
     Example:
-        >>>         >>> smooth_clamp(torch.tensor([-1.0, 0.25, 2.0]), 0.0, 1.0, sharpness=5.0)
+        >>> import torch
+        >>> smooth_clamp(torch.tensor([-1.0, 0.25, 2.0]), 0.0, 1.0, sharpness=5.0)
         tensor([0.0013, 0.2957, 0.9987])
     """
     _check_limits(low, high)

@@ -1,9 +1,9 @@
-"""The seed's own road from |x| to the smooth maximum, equation by equation.
+"""From |x| to the smooth maximum as Su Jianlin derived it in 2015, equation by equation.
 
 Each function is one equation of [Su2015], which starts at max(x, y) = (|x + y| + |x - y|)/2 and smooths
-the absolute value through its slope. Where the road holds less than the text says, the docstring
-says what holds, with the counterexample. For use there are `smooth_max` and the families; k is the
-sharpness, a number > 0 or a tensor that broadcasts against x.
+the absolute value through its slope. Where an equation holds less than its text says, the docstring
+says what holds, with the counterexample. This is for reading and checking; for use there are `smooth_max`
+and the families. k is the sharpness, a number > 0 or a tensor that broadcasts against x.
 """
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from smoothmax.families import DoubleExp, LogSumExp, OddRoot
 
 Sharpness = float | Tensor
+
+__all__ = [f"equation_{number}" for number in (*range(1, 6), "5_slope", *range(6, 15))]
 
 
 def equation_1(x: Tensor, y: Tensor) -> Tensor:
@@ -62,8 +64,17 @@ def equation_7(x: Tensor, k: Sharpness) -> Tensor:
 
 
 def equation_8(x: Tensor, y: Tensor, k: Sharpness) -> Tensor:
-    """Equation 1 with equation 7 for |.|; tends to max(|x|, |y|), for (-3, 2) to 3."""
-    return equation_7(x + y, k) / 2 + equation_7(x - y, k) / 2
+    """Equation 1 with equation 7 for |.|; tends to max(|x|, |y|), for (-3, 2) to 3.
+
+    Where both terms are far from their kink, equation 1 is taken out of the sum: slopes of 1 and -1, whose
+    difference would lose the digits of a slope like e^-40.
+    """
+    family, sums = LogSumExp(k), (x + y, x - y)
+    rest = [family.gap_of(torch.stack((t, -t), -1)) / 2 for t in sums]
+    far = (torch.minimum(*(t.abs() for t in sums)) * k) > 1
+    larger = torch.where(x.abs() > y.abs(), x.abs(), y.abs())
+    near = equation_7(sums[0], k) / 2 + equation_7(sums[1], k) / 2
+    return torch.where(far, larger + rest[0] + rest[1], near)
 
 
 def equation_9(x: Tensor, y: Tensor, k: Sharpness) -> Tensor:
