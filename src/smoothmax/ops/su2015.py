@@ -13,7 +13,23 @@ from smoothmax.families import DoubleExp, LogSumExp, OddRoot
 
 Sharpness = float | Tensor
 
-__all__ = [f"equation_{number}" for number in (*range(1, 6), "5_slope", *range(6, 15))]
+__all__ = [
+    "equation_1",
+    "equation_10",
+    "equation_11",
+    "equation_12",
+    "equation_13",
+    "equation_14",
+    "equation_2",
+    "equation_3",
+    "equation_4",
+    "equation_5",
+    "equation_5_slope",
+    "equation_6",
+    "equation_7",
+    "equation_8",
+    "equation_9",
+]
 
 
 def equation_1(x: Tensor, y: Tensor) -> Tensor:
