@@ -15,11 +15,6 @@ Sharpness = float | Tensor
 
 __all__ = [
     "equation_1",
-    "equation_10",
-    "equation_11",
-    "equation_12",
-    "equation_13",
-    "equation_14",
     "equation_2",
     "equation_3",
     "equation_4",
@@ -29,6 +24,11 @@ __all__ = [
     "equation_7",
     "equation_8",
     "equation_9",
+    "equation_10",
+    "equation_11",
+    "equation_12",
+    "equation_13",
+    "equation_14",
 ]
 
 
