@@ -110,6 +110,9 @@ def test_modules_name_what_they_save(member):
         "start": 2.0,
         "statistic": "entropy",
         "goal": 1.0,
+        "radius": 2.0,
+        "cap": 2.0,
+        "k": 2,
     }
     if "scale" not in parameters(member):  # else it would be said twice
         options["temperature"] = 2.0

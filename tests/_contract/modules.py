@@ -13,20 +13,35 @@ from smoothmax.nn import (
     ApproxNDCGLoss,
     CircleLoss,
     DistillationLoss,
+    FeatureIncay,
     InfoNCELoss,
+    L2Constrained,
     LambdaLoss,
     LiftedLoss,
+    LSEHingeLoss,
+    MulticlassHingeLoss,
     NCALoss,
+    NPairLoss,
     NTXentLoss,
     ProxyAnchorHead,
     RankNetLoss,
+    RingLoss,
     SmoothAPLoss,
+    SmoothRecallLoss,
+    SoftCap,
+    SoftmaxCrossEntropyLoss,
+    SoftplusLSELoss,
     SupConLoss,
     TripletLoss,
+    ZLoss,
 )
 
 #: One list of items per row.
 RELEVANCE = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0]])
+#: Of scores as many as features.
+OF_FOUR = torch.tensor([3, 1, -100, 0, 2, 1])
+FOUR_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 1.5])
+CORRECT = torch.tensor([True, False, True, True, True, False])
 
 
 @dataclass(frozen=True)
@@ -60,8 +75,8 @@ class ModuleCase:
         return [x.to(dtype).requires_grad_() for x in drawn]
 
     def call(self, module: nn.Module, rows: list[Tensor]) -> Tensor:
-        """The loss of rows."""
-        return module(*rows) if self.target is None else module(*rows, self.target)
+        """The loss of rows; the sum of what comes out where that is no loss but features or scores."""
+        return (module(*rows) if self.target is None else module(*rows, self.target)).sum()
 
     def __str__(self) -> str:
         return self.name
@@ -193,5 +208,115 @@ MODULES = [
         lambda x, w: functional.proxy_anchor(x, w, TARGET, scale=12.0, margin=0.2, ignore_index=2),
         "ProxyAnchorHead(4, 5, scale=12, margin=0.2)",
         ("prototypes",),
+    ),
+    ModuleCase(
+        "smooth_recall",
+        lambda: SmoothRecallLoss(k=(1, 2), temperature=0.5, cut_temperature=0.75),
+        1,
+        RELEVANCE,
+        lambda x: functional.smooth_recall(x, RELEVANCE, k=(1, 2), scale=2.0, cut_temperature=0.75),
+        "SmoothRecallLoss(k=(1, 2), scale=2, cut_temperature=0.75)",
+    ),
+    ModuleCase(
+        "n_pair",
+        lambda: NPairLoss(scale=2.0, similarity="cosine"),
+        2,
+        None,
+        lambda a, b: functional.n_pair(a, b, scale=2.0, similarity="cosine"),
+        "NPairLoss(scale=2, similarity=cosine)",
+    ),
+    ModuleCase(
+        "softmax_cross_entropy",
+        lambda: SoftmaxCrossEntropyLoss(scale=2.0, margin=0.5, weight=FOUR_WEIGHTS, label_smoothing=0.1),
+        1,
+        OF_FOUR,
+        lambda x: functional.softmax_cross_entropy(
+            x, OF_FOUR, scale=2.0, margin=0.5, weight=FOUR_WEIGHTS, label_smoothing=0.1
+        ),
+        "SoftmaxCrossEntropyLoss(scale=2, margin=0.5, label_smoothing=0.1)",
+        ("weight",),
+    ),
+    ModuleCase(
+        "softplus_lse",
+        lambda: SoftplusLSELoss(scale=2.0, margin=0.5),
+        1,
+        OF_FOUR,
+        lambda x: functional.softplus_lse(x, OF_FOUR, scale=2.0, margin=0.5),
+        "SoftplusLSELoss(scale=2, margin=0.5)",
+    ),
+    ModuleCase(
+        "lse_hinge",
+        lambda: LSEHingeLoss(scale=2.0, margin=9.0, reduction="sum"),
+        1,
+        OF_FOUR,
+        lambda x: functional.lse_hinge(x, OF_FOUR, scale=2.0, margin=9.0, reduction="sum"),
+        "LSEHingeLoss(scale=2, margin=9, reduction=sum)",
+    ),
+    ModuleCase(
+        "multiclass_hinge",
+        lambda: MulticlassHingeLoss(margin=0.5, weight=FOUR_WEIGHTS),
+        1,
+        OF_FOUR,
+        lambda x: functional.multiclass_hinge(x, OF_FOUR, margin=0.5, weight=FOUR_WEIGHTS),
+        "MulticlassHingeLoss(margin=0.5)",
+        ("weight",),
+    ),
+    ModuleCase(
+        "feature_incay",
+        lambda: FeatureIncay(eps=0.25),
+        1,
+        CORRECT,
+        lambda x: functional.feature_incay(x, CORRECT, eps=0.25),
+        "FeatureIncay(eps=0.25)",
+    ),
+    ModuleCase(
+        "ring_loss",
+        lambda: RingLoss(3.0),
+        1,
+        None,
+        lambda x, radius: functional.ring_loss(x, radius[0]),
+        "RingLoss(radius=3)",
+        ("radius",),
+    ),
+    ModuleCase(
+        "ring_loss, fixed",
+        lambda: RingLoss(3.0, learned=False, reduction="sum"),
+        1,
+        None,
+        lambda x: functional.ring_loss(x, 3.0, reduction="sum"),
+        "RingLoss(radius=3, learned=False, reduction=sum)",
+    ),
+    ModuleCase(
+        "l2_constrained",
+        lambda: L2Constrained(16.0),
+        1,
+        None,
+        lambda x: functional.l2_constrained(x, scale=16.0).sum(),
+        "L2Constrained(scale=16)",
+    ),
+    ModuleCase(
+        "l2_constrained, learned",
+        lambda: L2Constrained(2.0, learned=True),
+        1,
+        None,
+        lambda x, w: functional.l2_constrained(x, scale=w[0].exp()).sum(),
+        "L2Constrained(scale=2, learned=True)",
+        ("log_scale",),
+    ),
+    ModuleCase(
+        "z_loss",
+        lambda: ZLoss(reduction="sum"),
+        1,
+        None,
+        lambda x: functional.z_loss(x, reduction="sum"),
+        "ZLoss(reduction=sum)",
+    ),
+    ModuleCase(
+        "soft_cap",
+        lambda: SoftCap(1.5),
+        1,
+        None,
+        lambda x: functional.soft_cap(x, cap=1.5).sum(),
+        "SoftCap(cap=1.5)",
     ),
 ]

@@ -11,15 +11,24 @@ from smoothmax.nn import (
     ApproxNDCGLoss,
     CircleLoss,
     DistillationLoss,
+    FeatureIncay,
     InfoNCELoss,
+    L2Constrained,
     LambdaLoss,
     LiftedLoss,
+    MulticlassHingeLoss,
     NCALoss,
+    NPairLoss,
     NTXentLoss,
     RankNetLoss,
+    RingLoss,
     SmoothAPLoss,
+    SmoothRecallLoss,
+    SoftCap,
+    SoftmaxCrossEntropyLoss,
     SupConLoss,
     TripletLoss,
+    ZLoss,
 )
 
 F64 = torch.float64
@@ -116,6 +125,30 @@ def test_a_labelled_reference_takes_the_place_of_the_batch(module, function, opt
     assert not torch.equal(ours, module(**options)(x, LABELS, num_items=3.0))
 
 
+def test_a_radius_settles_at_the_mean_length_and_a_length_can_be_learned():
+    x = torch.randn(64, 8, dtype=F64)
+    ring = RingLoss(30.0).double()
+    optimizer = torch.optim.SGD(ring.parameters(), lr=0.5)
+    for _ in range(60):
+        optimizer.zero_grad()
+        ring(x).backward()
+        optimizer.step()
+    assert_close(ring.radius[0], x.norm(dim=1).mean())
+    sphere = L2Constrained(2.0, learned=True).double()
+    with torch.no_grad():
+        sphere.log_scale.add_(math.log(3.0))
+    assert sphere(x).norm(dim=1).tolist() == pytest.approx([6.0] * 64, rel=1e-6)  # made in float32
+
+
+def test_modules_of_norms_and_logits_in_halves_return_float32():
+    x = torch.randn(6, 4).bfloat16()
+    for module in (RingLoss(3.0), L2Constrained(3.0, learned=True), SoftCap(3.0), ZLoss()):
+        result = module.bfloat16()(x)
+        assert result.dtype == torch.float32
+        result.sum().backward() if result.requires_grad else None
+        assert all(p.dtype == p.grad.dtype == torch.bfloat16 for p in module.parameters())
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -138,6 +171,17 @@ def test_a_labelled_reference_takes_the_place_of_the_batch(module, function, opt
         (lambda: ApproxNDCGLoss(), r"Exactly one of `scale=`, `temperature=` must be given"),
         (lambda: SmoothAPLoss(temperature=-1.0), r"`temperature` must be > 0 and finite, got -1.0"),
         (lambda: DistillationLoss(temperature=0.0), r"`temperature` must be > 0 and finite, got 0.0"),
+        (lambda: SmoothRecallLoss(k=(), scale=1.0), r"`k` must name at least one rank, got none"),
+        (lambda: SmoothRecallLoss(k=1, scale=1.0, shift=math.inf), r"`shift` must be finite, got inf"),
+        (lambda: NPairLoss(scale=0.0), r"`scale` must be > 0 and finite, got 0.0"),
+        (lambda: FeatureIncay(eps=-1.0), r"`eps` must be >= 0 and finite, got -1.0"),
+        (lambda: RingLoss(-1.0), r"`radius` must be >= 0 and finite, got -1.0"),
+        (lambda: L2Constrained(0.0), r"`scale` must be > 0 and finite, got 0.0"),
+        (lambda: SoftCap(-30.0), r"`cap` must be > 0 and finite, got -30.0"),
+        (lambda: ZLoss(reduction="avg"), r"`reduction` must be one of"),
+        (lambda: SoftmaxCrossEntropyLoss(scale=-1.0), r"`scale` must be > 0 and finite, got -1.0"),
+        (lambda: SoftmaxCrossEntropyLoss(label_smoothing=1.5), r"`label_smoothing` must be in \[0, 1\]"),
+        (lambda: MulticlassHingeLoss(margin=math.nan), r"`margin` must be a number, got nan"),
         (lambda: TripletLoss(margin=0.1, form="s"), r"`form` must be one of"),
         (lambda: TripletLoss(margin=0.1, swap=True), r"`swap` must come with mining 'all' or 'active'"),
     ],

@@ -174,13 +174,7 @@ def smooth_recall(
     """
     sharpness = scale_of(scale, temperature)
     check_reduction(reduction, num_items)
-    check_positive("cut_temperature", cut_temperature, "It is a number of ranks.", allow_inf=False)
-    check_finite("shift", shift, "It is a number of ranks.")
-    ks = (k,) if not isinstance(k, Sequence) else tuple(k)
-    if not ks:
-        raise ValueError("`k` must name at least one rank, got none. Pass k=1.")
-    for last in ks:
-        check_count("k", last, 1, "It is the last rank that counts.")
+    ks = check_cut(k, cut_temperature, shift)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
@@ -191,6 +185,18 @@ def smooth_recall(
             counted = torch.where(relevant, torch.sigmoid((last + shift - ranks) / cut_temperature), 0)
             each.append(1 - counted.sum(-1) / count.clamp(min=1, max=last))
         return reduce_counted(torch.stack(each).mean(0), count > 0, reduction, num_items)
+
+
+def check_cut(k: int | Sequence[int], cut_temperature: float, shift: float) -> tuple[int, ...]:
+    """The ranks at which `smooth_recall` cuts; raise unless there are some, and the cut is a soft one."""
+    check_positive("cut_temperature", cut_temperature, "It is a number of ranks.", allow_inf=False)
+    check_finite("shift", shift, "It is a number of ranks.")
+    ks = tuple(k) if isinstance(k, Sequence) else (k,)
+    if not ks:
+        raise ValueError("`k` must name at least one rank, got none. Pass k=1.")
+    for last in ks:
+        check_count("k", last, 1, "It is the last rank that counts.")
+    return ks
 
 
 def _smooth_ranks(lists: Lists, sharpness: float | Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from smoothmax import functional
 from smoothmax._checks import check_choice, check_finite
+from smoothmax.functional._pairs import check_knobs
 from smoothmax.functional._reduce import Reduction
 from smoothmax.functional._similarity import Similarity
 from smoothmax.functional._supcon import Form
-from smoothmax.nn._pair_loss import ContrastiveLoss
+from smoothmax.nn._pair_loss import ContrastiveLoss, PairLoss
 
 
 class InfoNCELoss(ContrastiveLoss):
@@ -127,6 +128,36 @@ class NTXentLoss(ContrastiveLoss):
         return functional.nt_xent(
             input, other, scale=self.scale, ids=ids, num_items=num_items, **self.settings
         )
+
+
+class NPairLoss(PairLoss):
+    """`functional.n_pair` as a module. It holds no parameters and saves nothing.
+
+    Args:
+        scale: k > 0, as for `functional.n_pair`.
+        similarity: as for `functional.n_pair`.
+        reduction: as for `functional.n_pair`.
+
+    Source:
+        [Sohn2016] sec. 3.
+    """
+
+    def __init__(
+        self, *, scale: float = 1.0, similarity: Similarity = "dot", reduction: Reduction = "mean"
+    ) -> None:
+        check_knobs(scale)
+        super().__init__(similarity, reduction, scale=scale)
+
+    def forward(
+        self,
+        input: Float[Tensor, "rows features"],
+        positive: Float[Tensor, "rows features"],
+        *,
+        ids: Int[Tensor, " rows"] | None = None,
+        num_items: float | Tensor | None = None,
+    ) -> Tensor:
+        """The loss of anchors and their positives; arguments as for `functional.n_pair`."""
+        return functional.n_pair(input, positive, ids=ids, num_items=num_items, **self.settings)
 
 
 class SupConLoss(ContrastiveLoss):

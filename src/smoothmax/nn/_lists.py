@@ -1,6 +1,6 @@
 """Modules for losses of scores: of lists of items, of a student and a teacher. They save nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, get_args
 
 from jaxtyping import Bool, Float, Shaped
@@ -14,6 +14,7 @@ from smoothmax.functional._lists import Gain
 from smoothmax.functional._pairs import scale_of
 from smoothmax.functional._ranknet import Pairs, check_scale
 from smoothmax.functional._reduce import Reduction
+from smoothmax.functional._smooth_ranking import check_cut
 from smoothmax.nn._pair_loss import SettingsLoss
 
 
@@ -142,6 +143,43 @@ class SmoothAPLoss(ListLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction, scale=scale_of(scale, temperature))
+
+
+class SmoothRecallLoss(ListLoss):
+    """`functional.smooth_recall` as a module. It holds no parameters and saves nothing.
+
+    Args:
+        k: as for `functional.smooth_recall`.
+        scale: as for `functional.smooth_recall`.
+        temperature: instead of the scale, 1/k.
+        cut_temperature: as for `functional.smooth_recall`.
+        shift: as for `functional.smooth_recall`.
+        reduction: as for `functional.smooth_recall`.
+
+    Source:
+        [Patel2022].
+    """
+
+    function = staticmethod(functional.smooth_recall)
+
+    def __init__(
+        self,
+        *,
+        k: int | Sequence[int],
+        scale: float | None = None,
+        temperature: float | None = None,
+        cut_temperature: float = 1.0,
+        shift: float = 0.5,
+        reduction: Reduction = "mean",
+    ) -> None:
+        check_cut(k, cut_temperature, shift)
+        super().__init__(
+            reduction,
+            k=k,
+            scale=scale_of(scale, temperature),
+            cut_temperature=cut_temperature,
+            shift=shift,
+        )
 
 
 class DistillationLoss(SettingsLoss):
