@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_floating, check_number, check_positive
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
-from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._many_class import RowOptions, check_target, prototype_loss, without_ignored
 from smoothmax.functional._margins import check_angle, check_margin, combined
 from smoothmax.functional._reduce import Reduction
 
@@ -66,7 +67,7 @@ def magface(
     lam = _least_penalty(scale, high - low, short, long) if penalty is None else penalty
     check_number("penalty", lam)
     with full_precision(input):
-        a = lengths_of(input).clamp(short, long)
+        a = lengths_of(counted_rows(input, target, ignore_index)).clamp(short, long)
         m = low + (high - low) * (a - short) / (long - short)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     return prototype_loss(
@@ -134,7 +135,7 @@ def adaface(
     check_positive("concentration", concentration, "0.333 is usual.", allow_inf=False)
     check_positive("std", std, "It is the spread of lengths; clamp it away from 0.", allow_inf=False)
     with full_precision(input):
-        a = lengths_of(input)
+        a = lengths_of(counted_rows(input, target, ignore_index))
         quality = ((a.detach() if detach else a) - mean) / std * concentration
         q = quality.clamp(-1, 1)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
@@ -146,6 +147,13 @@ def adaface(
         lambda c: combined(c, 1.0, -margin * q, margin * (1 + q)),
         options,
     )
+
+
+def counted_rows(input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """The input with zeros where a row is ignored: its length is no one's business either."""
+    check_floating("input", input)
+    check_target(input, target)
+    return without_ignored(input, class_indices(target), ignore_index)[0]
 
 
 def lengths_of(input: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows"]:

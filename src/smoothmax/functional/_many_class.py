@@ -119,7 +119,7 @@ def prototype_loss(
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
     check_target(input, target)
-    input, safe, kept = _without_ignored(input, class_indices(target), options.ignore_index)
+    input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
     lse, score = lse_and_target(
         input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
     )
@@ -144,7 +144,7 @@ def prototype_loss(
         return reduce_rows(torch.where(kept, weighted, 0), divisor, options.reduction, options.num_items)
 
 
-def _without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+def without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros and class 0 where a row is ignored: a nan in it is no one's business. And which rows count."""
     kept = target != ignore_index
     return torch.where(kept.unsqueeze(-1), input, 0), torch.where(kept, target, 0), kept

@@ -10,6 +10,7 @@ from smoothmax._checks import check_choice, check_positive
 from smoothmax.families import Boltzmann
 from smoothmax.functional._cross_entropy import class_indices, softmax_cross_entropy
 from smoothmax.functional._island import full_precision
+from smoothmax.functional._many_class import check_target, without_ignored
 from smoothmax.functional._pairs import (
     check_knobs,
     lse_and_positive,
@@ -74,9 +75,8 @@ def proxy_nca(
     check_knobs(scale)
     check_choice("denominator", denominator, ("all", "others"))
     check_reduction(reduction, num_items)
-    target = class_indices(target)
-    kept = target != ignore_index
-    safe = torch.where(kept, target, 0)
+    check_target(input, target)
+    input, safe, kept = without_ignored(input, class_indices(target), ignore_index)
     with full_precision(input):
         lse, score = lse_and_positive(input, prototypes, safe, scale, similarity)
         losses = proxy_nca_of_lse(lse, score, scale, denominator)
@@ -132,6 +132,8 @@ def proxy_anchor(
     """
     check_knobs(scale, margin)
     check_reduction(reduction, None)
+    check_target(input, target)
+    input, _, _ = without_ignored(input, class_indices(target), ignore_index)
     with full_precision(input):
         s = similarities(prototypes, input, similarity=similarity)
         return proxy_anchor_of_similarities(s, target, scale, margin, ignore_index, reduction)
@@ -206,6 +208,8 @@ def soft_triple(
             f"`prototypes` must be (classes, centres, features), got shape {tuple(prototypes.shape)}. One "
             "centre per class is prototypes.unsqueeze(1)."
         )
+    check_target(input, target)
+    input, _, _ = without_ignored(input, class_indices(target), ignore_index)
     return softmax_cross_entropy(
         means_of_centers(input, prototypes, sharpness, similarity),
         target,

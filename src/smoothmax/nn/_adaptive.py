@@ -7,6 +7,7 @@ from torch import Tensor
 from smoothmax import functional
 from smoothmax._checks import check_between, check_positive
 from smoothmax.functional._adaptive import lengths_of
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._cosine import CosineScores
 from smoothmax.nn._head import Options
@@ -77,8 +78,8 @@ class MagFaceHead(CosineScores):
 class AdaFaceHead(CosineScores):
     """`functional.adaface` with prototypes and the running mean and spread of lengths.
 
-    The statistics move in training mode only, and a batch of one row moves the mean alone: its spread is not
-    known. Under torch.distributed each rank keeps its own unless DistributedDataParallel broadcasts buffers.
+    The statistics move in training only, by rows that are not ignored; one row alone moves the mean only.
+    Under torch.distributed each rank keeps its own unless DistributedDataParallel broadcasts buffers.
 
     Args:
         in_features: D.
@@ -135,7 +136,8 @@ class AdaFaceHead(CosineScores):
     ) -> Tensor:
         """The loss of a batch; in training mode its lengths enter the statistics first."""
         if self.training:
-            self._follow(lengths_of(input.detach()))
+            counted = class_indices(target) != self.options["ignore_index"]
+            self._follow(lengths_of(input.detach()), counted)
         return functional.adaface(
             input,
             self.prototypes,
@@ -151,10 +153,12 @@ class AdaFaceHead(CosineScores):
             **self.options,
         )
 
-    def _follow(self, lengths: Tensor) -> None:
-        """Move the statistics towards those of this batch; the spread stays above 1e-3."""
-        a = lengths.clamp(1e-3, 100.0).to(self.mean.dtype)
-        if len(a):
-            self.mean.lerp_(a.mean(), self.momentum)
-        if len(a) > 1:
-            self.std.lerp_(a.std(), self.momentum).clamp_(min=1e-3)
+    def _follow(self, lengths: Tensor, counted: Tensor) -> None:
+        """Move the statistics towards those of the rows that count; the spread stays above 1e-3."""
+        a = torch.where(counted, lengths.clamp(1e-3, 100.0).to(self.mean.dtype), 0)
+        count = counted.sum()
+        mean = a.sum() / count.clamp(min=1)
+        square = torch.where(counted, (a - mean).square(), 0).sum()
+        self.mean.lerp_(torch.where(count > 0, mean, self.mean), self.momentum)
+        std = (square / (count - 1).clamp(min=1)).sqrt()
+        self.std.lerp_(torch.where(count > 1, std, self.std), self.momentum).clamp_(min=1e-3)

@@ -43,8 +43,8 @@ class CosineScores(Head):
     def at(self, margin: HeadMargin, scores: Tensor, target: Tensor) -> float | Tensor:
         """A margin for these rows."""
         if isinstance(margin, nn.Module):
-            return margin(scores, target)
-        return margin[target] if isinstance(margin, Tensor) else margin
+            return margin(scores, self.marked(target))
+        return margin[self.classes_of(target)] if isinstance(margin, Tensor) else margin
 
 
 class CosineHead(CosineScores):

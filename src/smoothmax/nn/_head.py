@@ -11,14 +11,18 @@ from torch import Tensor, nn
 from smoothmax import functional
 from smoothmax._checks import check_count, check_number, check_positive
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
-from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._many_class import RowOptions, check_target, prototype_loss, without_ignored
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.nn._prototypes import prototypes_in
 
-#: A number, or a module called with (margin-free scores, target) that returns the scale.
+#: A number, or a module called with (margin-free scores, target) that returns the scale. The target of a row
+#: that is ignored is -100 there, whatever the head's mark, so that no statistic need count it.
 Scale = float | nn.Module
-#: A number, one per class, or a module called with (margin-free scores, target) that returns the margin.
+#: A number, one per class, or a module called with (margin-free scores, target), as for the scale.
 HeadMargin = float | Tensor | nn.Module
+
+#: What rules see in place of the target of a row that is ignored.
+IGNORED = -100
 
 
 class Options(TypedDict):
@@ -88,11 +92,13 @@ class Head(nn.Module):
 
     def scale_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """The scale for this batch: the number, or what the rule says of these margin-free scores."""
-        return self.scale(scores, target) if isinstance(self.scale, nn.Module) else self.scale
+        if isinstance(self.scale, nn.Module):
+            return self.scale(scores, self.marked(target))
+        return self.scale
 
     def margin_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """The additive margin for this batch, in units of the scores: a number, or one per row."""
-        own = scores.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        own = scores.gather(-1, self.classes_of(target).unsqueeze(-1)).squeeze(-1)
         return own - self.margined(own, scores, target)
 
     def margined(self, own: Tensor, scores: Tensor, target: Tensor) -> Tensor:
@@ -112,7 +118,7 @@ class Head(nn.Module):
         num_items: float | Tensor | None = None,
     ) -> Tensor:
         """The loss of margin-free scores at a scale."""
-        margin = self.margin_at(scores, self._classes_of(target))
+        margin = self.margin_at(scores, target)
         if self.prior is not None:
             k = scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale
             scores = scores + self.prior.to(scores.dtype).log() / k
@@ -141,25 +147,31 @@ class Head(nn.Module):
             num_items: replaces the mean's divisor, as for `functional.softmax_cross_entropy`.
         """
         if self.follows_scores():
-            scores = self.scores(input)
+            check_target(input, target)
+            rows, _, _ = without_ignored(input, class_indices(target), self.options["ignore_index"])
+            scores = self.scores(rows)
             return self.loss(scores, target, self.scale_at(scores, target), num_items=num_items)
-        classes = self._classes_of(target)
         return prototype_loss(
             input,
             self.prototypes,
             target,
             self.scale_at(input, target),  # it reads no score
-            lambda own: self.margined(own, own.unsqueeze(-1), classes),
+            lambda own: self.margined(own, own.unsqueeze(-1), target),
             RowOptions(weight=self.weight, num_items=num_items, **self.options),
             normalize=self.kind == "cosines",
             bias=self.bias,
             prior=self.prior,
         )
 
-    def _classes_of(self, target: Tensor) -> Tensor:
-        """A class for every row, also where it is ignored."""
+    def classes_of(self, target: Tensor) -> Tensor:
+        """A class for every row, 0 where it is ignored: what one may index with."""
         target = class_indices(target)
         return torch.where(target == self.options["ignore_index"], 0, target)
+
+    def marked(self, target: Tensor) -> Tensor:
+        """The target as rules see it: -100 where a row is ignored."""
+        target = class_indices(target)
+        return torch.where(target == self.options["ignore_index"], IGNORED, target)
 
     def load_prototypes(
         self,

@@ -85,7 +85,7 @@ class ProxyHead(CosineScores):
     ) -> Tensor:
         """The loss of cosines at a scale."""
         kept = class_indices(target) != self.options["ignore_index"]
-        lse, own = lse_and_chosen(scores, self._classes_of(target), scale)
+        lse, own = lse_and_chosen(scores, self.classes_of(target), scale)
         losses = proxy_nca_of_lse(lse, own, scale, self.denominator).where(kept, 0)
         return reduce_rows(losses, kept.sum(), self.options["reduction"], num_items)
 
