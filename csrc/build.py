@@ -48,8 +48,9 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
         for name, extra in INSTRUCTIONS.items():
             objects.append(Path(folder) / f"{name}.o")
             run(cxx, *flags, *extra.split(), f"-DISA={name}", "-c", SOURCE / "kernels.cpp", "-o", objects[-1])
-        objects.append(Path(folder) / "smoothmax.o")
-        run(cxx, *flags, "-c", SOURCE / "smoothmax.cpp", "-o", objects[-1])
+        for name in ("smoothmax", "kept"):
+            objects.append(Path(folder) / f"{name}.o")
+            run(cxx, *flags, "-c", SOURCE / f"{name}.cpp", "-o", objects[-1])
         library = Path(folder) / NAME
         unneeded = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
         run(cxx, *flags, "-shared", *unneeded, *objects, "-o", library)

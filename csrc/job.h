@@ -26,6 +26,7 @@ struct Job {
     // Set by the driver. A piece is up to `piece` entries of a group of rows, as many rows as a register has lanes.
     int64_t rows, groups, pieces, piece;
     int in_lanes;  // entries of a row lie in one lane, not side by side
+    int stream;    // weights are too many for the caches, and go past them
     void* parts;   // what is known of each piece, where a row has several
 };
 

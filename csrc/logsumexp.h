@@ -91,9 +91,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             filled = W - count;
             all.add(all, load_some<T>(x + j, count, anchor), a, k);
         }
-        int64_t tops = -filled;
-        for (int l = 0; l < W; l++) tops += all.tops[l];
-        rest = sum<T>(all.rest) + T(tops - 1);
+        rest = sum<T>(all.rest) + (sum<T>(to_float<T>(all.tops)) - T(filled + 1));
         steps = sum<T>(all.steps);
     }
 
@@ -250,7 +248,6 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
 
     static void weigh_along(const Job& job, const Group& g, int64_t begin, int64_t n, V anchor, V factor) {
         alignas(64) T scratch[SCRATCH_BYTES / sizeof(T)];
-        T k = T(job.sharpness);
         for (int l = 0; l < g.count; l++) {
             const T* x = Base::line(Base::entry(job, g.x[l] + begin * job.x_n), job.x_n, n, scratch);
             S* out = static_cast<S*>(job.weights) + g.w[l] + begin * job.w_n;
@@ -260,24 +257,32 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             if (!is_finite(a))
                 for (int64_t j = 0; j < n; j++) w[j] = hard_weight(x[j], a, f);
             else
-                weigh_line(x, n, a, k, f, w);
+                weigh_line(job, x, n, a, f, w);
             if (direct) continue;
             for (int64_t j = 0; j < n; j++) narrow(w[j], out[j * job.w_n]);
         }
     }
 
-    static void weigh_line(const T* x, int64_t n, T anchor, T k, T factor, T* w) {
+    static void weigh_line(const Job& job, const T* x, int64_t n, T anchor, T factor, T* w) {
         V a = splat(anchor), f = splat(factor);
+        T k = T(job.sharpness);
+        auto weights = [&](V at) { return exp<T>((at - a) * k) * f; };
         int64_t j = 0;
-        for (; j + W <= n; j += W) store<T>(w + j, exp<T>((load(x + j) - a) * k) * f);
-        if (j == n) return;
-        V last = exp<T>((load_some<T>(x + j, n - j, anchor) - a) * k) * f;
-        memcpy(w + j, &last, (n - j) * sizeof(T));
+        if (job.stream && n >= W) {
+            j = Base::to_boundary(w);
+            store_some<T>(w, j, weights(load(x)));
+            for (; j + W <= n; j += W) {
+                __builtin_prefetch(x + n + j);  // what comes next
+                stream<T>(w + j, weights(load(x + j)));
+            }
+        }
+        for (; j + W <= n; j += W) store<T>(w + j, weights(load(x + j)));
+        if (j < n) store_some<T>(w + j, n - j, weights(load_some<T>(x + j, n - j, anchor)));
     }
 
     static void weigh_across(const Job& job, const Group& g, Across x, int64_t begin, int64_t n, V anchor, V factor) {
         alignas(64) T scratch[SCRATCH_BYTES / sizeof(T)];
-        bool direct = SAME && Base::neighbours(g.w, g.count);
+        bool direct = SAME && Base::apart_by(1, g, g.w, job.w_inner);
         S* first = static_cast<S*>(job.weights) + begin * job.w_n + g.w[0];
         T* w = direct ? reinterpret_cast<T*>(first) : scratch;
         int64_t step = direct ? job.w_n : W;
@@ -344,6 +349,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             if (stage == MERGE)
                 finish(job, Base::group(job, task), merged(job, static_cast<Stats<T>*>(job.parts) + task * job.pieces));
         }
+        if (job.stream) flush_streams();
     }
 };
 

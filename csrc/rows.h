@@ -27,6 +27,14 @@ template <class T, class S> struct Rows {
         g.outer = o, g.inner = i;
         g.count = job.rows - first < W ? job.rows - first : W;
         g.together = i + g.count <= job.inner;
+        if (g.together) {
+            for (int64_t l = 0; l < W; l++) {
+                int64_t at = i + (l < g.count ? l : g.count - 1);
+                g.x[l] = o * job.x_outer + at * job.x_inner;
+                g.w[l] = o * job.w_outer + at * job.w_inner;
+            }
+            return g;
+        }
         for (int l = 0; l < W; l++) {
             g.x[l] = o * job.x_outer + i * job.x_inner;
             g.w[l] = o * job.w_outer + i * job.w_inner;
@@ -81,6 +89,11 @@ template <class T, class S> struct Rows {
         return scratch;
     }
 
+    // How many entries lie before the next multiple of a register's size.
+    static int64_t to_boundary(const T* p) {
+        return (-reinterpret_cast<uintptr_t>(p) & (VECTOR_BYTES - 1)) / sizeof(T);
+    }
+
     // Across the rows: row l in lane l
 
     // Entry j of the group at [j * step].
@@ -88,9 +101,9 @@ template <class T, class S> struct Rows {
 
     // Entries begin..begin + n; in scratch, step W, unless the rows are neighbours in memory.
     static Across across(const Job& job, const Group& g, int64_t begin, int64_t n, T* scratch) {
-        if (SAME && neighbours(g.x, g.count))
+        if (SAME && apart_by(1, g, g.x, job.x_inner))
             return {reinterpret_cast<const T*>(entry(job, g.x[0] + begin * job.x_n)), job.x_n};
-        if (job.n <= SHORT && one_block(g.x, g.count, job.x_n, job.n)) {
+        if (one_block(job, g, g.x, job.x_n, job.x_inner)) {
             into_lanes(job, g, scratch);
         } else
             for (int l = 0; l < W; l++) {
@@ -100,15 +113,14 @@ template <class T, class S> struct Rows {
         return {scratch, W};
     }
 
-    static bool neighbours(const int64_t* offsets, int64_t count) { return apart_by(1, offsets, count); }
-
     // Short rows one after the other, so that the group is one run of W n entries.
-    static bool one_block(const int64_t* offsets, int64_t count, int64_t stride, int64_t n) {
-        return stride == 1 && apart_by(n, offsets, count);
+    static bool one_block(const Job& job, const Group& g, const int64_t* offsets, int64_t along, int64_t across) {
+        return job.n <= SHORT && along == 1 && apart_by(job.n, g, offsets, across);
     }
 
-    static bool apart_by(int64_t distance, const int64_t* offsets, int64_t count) {
-        bool regular = count == W;
+    static bool apart_by(int64_t distance, const Group& g, const int64_t* offsets, int64_t stride) {
+        if (g.together) return g.count == W && stride == distance;
+        bool regular = g.count == W;
         for (int l = 1; l < W; l++) regular &= offsets[l] == offsets[0] + l * distance;
         return regular;
     }
@@ -118,6 +130,7 @@ template <class T, class S> struct Rows {
         alignas(64) T copy[W * (SHORT + 1)];
         const S* x = entry(job, g.x[0]);
         int64_t n = job.n;
+        for (int64_t j = 0; j < W * n; j += W) __builtin_prefetch(x + W * n + j);  // the next group
         bool room = SAME && job.outer == 1 && g.inner + g.count < job.inner - W;
         const T* block = room ? reinterpret_cast<const T*>(x) : copy;
         if (!room)
@@ -133,12 +146,13 @@ template <class T, class S> struct Rows {
     // Results for entries begin..begin + n, from [j * W + l] to where the weights of each row go.
     static void from_lanes(const Job& job, const Group& g, int64_t begin, int64_t n, const T* scratch) {
         S* out = static_cast<S*>(job.weights) + begin * job.w_n;
-        if (job.n <= SHORT && one_block(g.w, g.count, job.w_n, job.n)) return as_block(scratch, n, out + g.w[0]);
+        if (one_block(job, g, g.w, job.w_n, job.w_inner)) return as_block(job, scratch, out + g.w[0]);
         for (int l = 0; l < g.count; l++)
             for (int64_t j = 0; j < n; j++) narrow(scratch[j * W + l], out[g.w[l] + j * job.w_n]);
     }
 
-    static void as_block(const T* scratch, int64_t n, S* out) {
+    static void as_block(const Job& job, const T* scratch, S* out) {
+        int64_t n = job.n;
         alignas(64) T block[W * (SHORT + 1)];
         // The last columns first: whole registers are written, beyond a row into the first columns of the next.
         for (int64_t c = (n - 1) / W * W; c >= 0; c -= W) {
@@ -147,7 +161,11 @@ template <class T, class S> struct Rows {
             transpose<T>(v);
             for (int l = 0; l < W; l++) store<T>(block + l * n + c, v[l]);
         }
-        for (int64_t j = 0; j < W * n; j++) narrow(block[j], out[j]);
+        T* to = reinterpret_cast<T*>(out);
+        if (SAME && job.stream && to_boundary(to) == 0)
+            for (int64_t j = 0; j < W * n; j += W) stream<T>(to + j, load(block + j));
+        else
+            for (int64_t j = 0; j < W * n; j++) narrow(block[j], out[j]);
     }
 };
 

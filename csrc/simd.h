@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -63,11 +63,48 @@ template <class T> INLINE Vec<T> splat(T s) {
     return v;
 }
 
-// The first `count` lanes from memory, the others `rest`.
+// The first `count` lanes from memory, the others `rest`; and the first `count` lanes to memory.
 template <class T> INLINE Vec<T> load_some(const T* p, int count, T rest) {
     Vec<T> v = splat<T>(rest);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_mask_loadu_ps(v, (1u << count) - 1, p);
+    else return _mm512_mask_loadu_pd(v, (1u << count) - 1, p);
+#else
     memcpy(&v, p, count * sizeof(T));
     return v;
+#endif
+}
+
+template <class T> INLINE void store_some(T* p, int count, Vec<T> v) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, (1u << count) - 1, v);
+    else _mm512_mask_storeu_pd(p, (1u << count) - 1, v);
+#else
+    memcpy(p, &v, count * sizeof(T));
+#endif
+}
+
+// Past the caches, for results that would not stay there: a line is not read before it is written. `p` is aligned to a
+// register; other threads see what was written after flush_streams().
+template <class T> INLINE void stream(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) _mm512_stream_ps(p, v);
+    else _mm512_stream_pd(p, v);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) _mm256_stream_ps(p, v);
+    else _mm256_stream_pd(p, v);
+#elif defined(__x86_64__)
+    if constexpr (sizeof(T) == 4) _mm_stream_ps(p, v);
+    else _mm_stream_pd(p, v);
+#else
+    store<T>(p, v);
+#endif
+}
+
+INLINE void flush_streams() {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
 }
 
 template <class T> INLINE Vec<T> as_float(Int<T> i) { Vec<T> v; memcpy(&v, &i, sizeof v); return v; }
@@ -81,21 +118,6 @@ template <class T> INLINE bool any(Int<T> mask) {
     return all != 0;
 }
 
-// Lanes in pairs, so that rounding grows with the logarithm of their number.
-template <class T> INLINE T sum(Vec<T> v) {
-    T lane[Simd<T>::W];
-    memcpy(lane, &v, sizeof lane);
-    for (int half = Simd<T>::W / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) lane[l] += lane[l + half];
-    return lane[0];
-}
-
-template <class T> INLINE T maximum(Vec<T> v) {
-    T top = v[0];
-    for (int l = 1; l < Simd<T>::W; l++) top = v[l] > top ? v[l] : top;
-    return top;
-}
-
 template <int... L> struct Lanes {};
 template <int N, int... L> struct LanesBelow : LanesBelow<N - 1, N - 1, L...> {};
 template <int... L> struct LanesBelow<0, L...> { using Type = Lanes<L...>; };
@@ -105,6 +127,22 @@ template <int... L> struct LanesBelow<0, L...> { using Type = Lanes<L...>; };
 #else
 #define PICK(T, a, b, ...) __builtin_shuffle(a, b, Int<T>{__VA_ARGS__})
 #endif
+
+template <class T, int H, int... L> INLINE Vec<T> swapped(Vec<T> v, Lanes<L...>) { return PICK(T, v, v, (L ^ H)...); }
+
+// The lanes joined in pairs, half a register apart at first, so that rounding grows with the logarithm of their number.
+template <class T, int H = Simd<T>::W / 2> INLINE T sum(Vec<T> v) {
+    v += swapped<T, H>(v, typename LanesBelow<Simd<T>::W>::Type{});
+    if constexpr (H > 1) return sum<T, H / 2>(v);
+    else return v[0];
+}
+
+template <class T, int H = Simd<T>::W / 2> INLINE T maximum(Vec<T> v) {
+    Vec<T> other = swapped<T, H>(v, typename LanesBelow<Simd<T>::W>::Type{});
+    v = other > v ? other : v;
+    if constexpr (H > 1) return maximum<T, H / 2>(v);
+    else return v[0];
+}
 
 // Swap the lanes of `a` that have bit H in their number with those of `b` that lack it.
 template <class T, int H, int... L> INLINE void exchange(Vec<T>& a, Vec<T>& b, Lanes<L...>) {

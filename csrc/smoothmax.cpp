@@ -33,6 +33,7 @@ constexpr int64_t SIZES[] = {4, 8, 2, 2};  // bytes, by type
 using Range = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, Range range, void* context);
 
+constexpr int64_t STREAM = int64_t(4) << 20;  // bytes of results that go past the caches
 constexpr int64_t GRAIN = 32768;  // entries that are worth a thread, as in torch
 
 // Whether this processor can run them.
@@ -147,7 +148,7 @@ void ask_for_large_pages(void* memory, int64_t bytes) {
 
 }  // namespace
 
-EXPORT int smoothmax_version() { return 1; }
+EXPORT int smoothmax_version() { return 2; }
 
 EXPORT void smoothmax_use_threads(void* torch_parallel_for) {
     parallel_for = reinterpret_cast<ParallelFor>(torch_parallel_for);
@@ -191,7 +192,9 @@ EXPORT int smoothmax_weights(int type, const void* x, int64_t outer, int64_t n, 
     job.row_outer = inner, job.row_inner = 1;
     job.grad = grad, job.g_outer = g_outer, job.g_inner = g_inner;
     job.weights = weights, job.w_outer = w_outer, job.w_n = w_n, job.w_inner = w_inner;
-    ask_for_large_pages(weights, outer * n * inner * SIZES[type]);
+    int64_t bytes = outer * n * inner * SIZES[type];
+    job.stream = bytes >= STREAM;
+    ask_for_large_pages(weights, bytes);
     arrange(job, Type(type));
     if (!anchor) return run_with_room(job, Type(type));
     run(job, Type(type), WEIGHT);

@@ -6,12 +6,13 @@ total keep them with size 1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from smoothmax.kernels._kept import empty_like
 from smoothmax.kernels._library import LIBRARY
 
 CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -55,12 +56,14 @@ def order(x: Tensor, dims: Sequence[int]) -> list[int]:
     return [*(d for d in range(x.ndim) if d not in dims), *dims]
 
 
-def like(x: Tensor, dims: Sequence[int], rows: Rows) -> tuple[Tensor, Rows]:
+def like(
+    x: Tensor, dims: Sequence[int], rows: Rows, empty_like: Callable[[Tensor], Tensor] = torch.empty_like
+) -> tuple[Tensor, Rows]:
     """An empty tensor of the shape of x, laid out like `rows` of it; and its own rows."""
     if x.is_contiguous() and rows.tensor is x:
-        out = torch.empty_like(x)
+        out = empty_like(x)
         return out, Rows(out, rows.sizes, rows.strides)
-    flat = torch.empty_like(rows.tensor.reshape(rows.sizes))
+    flat = empty_like(rows.tensor.reshape(rows.sizes))
     out_rows = Rows(flat, rows.sizes, flat.stride())
     if dims[-1] - dims[0] + 1 == len(dims):
         return flat.reshape(x.shape), out_rows
@@ -105,7 +108,7 @@ def _forward(rows: Rows, sharpness: float, mean: bool, *results: int | None) -> 
 def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
     x = _aligned(x)
     rows = rows_of(x, dims)
-    out, out_rows = like(x, dims, rows)
+    out, out_rows = like(x, dims, rows, empty_like)
     _weights(rows, sharpness, (None, None), (None, 0, 0), out_rows)
     return out
 
@@ -120,7 +123,7 @@ def _logsumexp_backward(
         # The kernels trust addresses.
         if part.dtype != wide(x) or part.numel() != outer * inner or not part.is_contiguous():
             raise ValueError("`anchor` and `total` must be those of `logsumexp_parts` for this x.")
-    out, out_rows = like(x, dims, rows)
+    out, out_rows = like(x, dims, rows, empty_like)
     grad = _aligned(grad.to(x.dtype).reshape(outer, inner))
     _weights(
         rows, sharpness, (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride()), out_rows

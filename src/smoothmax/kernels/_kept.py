@@ -1,0 +1,35 @@
+"""Memory for large results that outlives them: the next one of the same size finds its pages there.
+
+The C library returns blocks of more than 32 MiB to the system at once, so that every gradient of that size
+would pay for fresh pages, which takes longer than to fill them. Two blocks at most are kept, marked so that the
+system takes their pages whenever it has need of them (MADV_FREE).
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smoothmax.kernels._library import LIBRARY
+
+FROM, TO = 32 << 20, 256 << 20
+"""Bytes of what is kept: below, the C library keeps memory itself; above, it is too much to hold."""
+
+_TYPES = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
+"""The code and the bits that DLPack has for each type."""
+
+_library: Any = LIBRARY
+_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """As torch.empty_like; on kept memory where x is large and contiguous."""
+    if not (FROM < x.numel() * x.element_size() <= TO and x.is_contiguous()):
+        return torch.empty_like(x)
+    block = _library.smoothmax_kept(x.numel(), *_TYPES[x.dtype])
+    if not block:
+        return torch.empty_like(x)
+    return torch.from_dlpack(_capsule(block, b"dltensor", None)).view(x.shape)
