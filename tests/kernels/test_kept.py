@@ -80,7 +80,7 @@ def test_threads_take_and_give_at_once():
     wrong = []
 
     def work(mark):
-        for _ in range(100):
+        for _ in range(30):
             mine = _kept.empty_like(large()).fill_(mark)
             if not mine.eq(mark).all():
                 wrong.append(mark)

@@ -1,8 +1,8 @@
 """Memory for large results that outlives them: the next one of the same size finds its pages there.
 
 The C library returns blocks of more than 32 MiB to the system at once, so that every gradient of that size
-would pay for fresh pages, which takes longer than to fill them. Two blocks at most are kept, marked so that the
-system takes their pages whenever it has need of them (MADV_FREE).
+would pay for fresh pages, which takes longer than to fill them. Two blocks at most are kept, marked so that
+the system takes their pages whenever it has need of them (MADV_FREE).
 """
 
 import ctypes
