@@ -43,6 +43,64 @@ def test_rows_on_and_opposite_to_their_class_have_finite_gradients(case, sign, d
     assert all(p.grad.isfinite().all() for p in loss.parameters())
 
 
+WITH_WEIGHTS = [case for case in EVERY if case[0] not in dict(OF_PAIRS)]
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case[0])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32], ids=str)
+def test_labels_of_any_integer_type_are_the_same_classes(case, dtype):
+    loss, x = made(case), rows(F64)
+    torch.testing.assert_close(loss(x, LABELS.to(dtype)), loss(x, LABELS), rtol=0, atol=0)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("case", WITH_WEIGHTS, ids=lambda case: case[0])
+def test_labels_of_bool_and_float_are_refused_in_words(case):
+    loss, x = made(case), rows(F64)
+    with pytest.raises(TypeError, match=r"`target` must be class indices, got torch.float32"):
+        loss(x, LABELS.float())
+    if case[0] != "ProxyNCALoss":
+        with pytest.raises(TypeError, match=r"got torch.bool. Two classes: pass target.long\(\)"):
+            loss(x, LABELS > 1)
+
+
+def test_proxy_nca_takes_bool_labels_as_theirs():
+    ours, theirs = pml.ProxyNCALoss(**SIZE).double(), losses.ProxyNCALoss(**SIZE).double()
+    ours.load_state_dict(theirs.state_dict())
+    x = rows(F64)
+    torch.testing.assert_close(ours(x, LABELS > 1), theirs(x, LABELS > 1), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("case", WITH_WEIGHTS, ids=lambda case: case[0])
+def test_rows_of_label_minus_100_cost_nothing_whatever_stands_in_them(case):
+    """Theirs divide by all rows, ProxyNCA by the others; where theirs fail ours do as NormalizedSoftmax."""
+    loss, x = made(case).double(), rows(F64)
+    with torch.no_grad():
+        x[2:4] = math.nan
+    y, kept = LABELS.clone(), torch.ones(len(LABELS), dtype=torch.bool)
+    y[2:4], kept[2:4] = -100, False
+    mean, without = loss(x, y), loss(x.detach()[kept], LABELS[kept])
+    all_count = case[0] not in ("ProxyNCALoss", "ProxyAnchorLoss")
+    expected = without * (len(LABELS) - 2) / len(LABELS) if all_count else without
+    torch.testing.assert_close(mean, expected, rtol=1e-12, atol=0)
+    gradients = torch.autograd.grad(mean, (x, *loss.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert (gradients[0][2:4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["NormalizedSoftmaxLoss", "ProxyNCALoss", *(name for name, _ in OF_PAIRS[:1])]
+)
+def test_label_minus_100_has_the_value_of_theirs_where_they_take_it(name):
+    options = {} if name in dict(OF_PAIRS) else SIZE
+    ours, theirs = getattr(pml, name)(**options).double(), getattr(losses, name)(**options).double()
+    ours.load_state_dict(theirs.state_dict())
+    x, y = rows(F64), LABELS.clone()
+    y[2:4] = -100
+    torch.testing.assert_close(ours(x, y), theirs(x, y), rtol=1e-10, atol=0)
+
+
 def test_their_arcface_is_nan_there():
     loss = losses.ArcFaceLoss(**SIZE)
     x = loss.W.detach().T.clone().requires_grad_()

@@ -1,5 +1,6 @@
 """Heads with angular and adaptive margins: what they compute, refuse, follow, export and load."""
 
+import copy
 import math
 
 import pytest
@@ -227,6 +228,35 @@ def test_loading_asks_instead_of_guessing_and_changes_nothing(source, options, m
 def test_bad_arguments_are_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("kind", [LinearHead, CosineHead, MarginHead, SubCenterHead])
+def test_a_half_head_keeps_its_rarest_class(kind, ruled, dtype):
+    """In float16 a prior of 1e-9 is 0, its logarithm -inf, and the loss of the rarest class inf."""
+    x, y = batch()
+    prior = torch.tensor([1e-9, 0.2, 0.3, 0.5, 1e-30])
+    scale = SharpenWhileErrors(5, 10) if ruled else 9.0
+    head = kind(6, 5, scale=scale, prior=prior, weight=torch.tensor([1e-9, 1, 2, 3, 4.0])).to(dtype)
+    assert head.prior.dtype == head.weight.dtype == torch.float32
+    assert torch.equal(head.prior, prior)
+    exact = copy.deepcopy(head).double()
+    loss = head(x.to(dtype), y)
+    # Scores of a linear layer are rounded to the half before a rule sees them.
+    rounding = 16 * torch.finfo(dtype).eps if ruled and kind is LinearHead else 1e-5
+    torch.testing.assert_close(loss.double(), exact(x.to(dtype).double(), y), rtol=rounding, atol=1e-6)
+    assert head.state_dict()["prior"].dtype == torch.float32
+
+
+def test_adaface_in_a_half_follows_lengths_in_small_steps():
+    """0.99 of bfloat16 20.0 and 1 % of 20.05 is 20.0 again."""
+    head = AdaFaceHead(6, 5).bfloat16()
+    x = torch.nn.functional.normalize(torch.randn(64, 6)) * 20.05
+    for _ in range(20):
+        head(x.bfloat16(), torch.randint(5, (64,)))
+    assert head.mean.dtype == torch.float32
+    assert 20.002 < head.mean.item() < 20.05
 
 
 def test_bfloat16_training_moves_the_targets_prototypes():

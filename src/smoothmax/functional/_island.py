@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @contextmanager
@@ -21,4 +21,4 @@ def full_precision(x: Tensor) -> Iterator[None]:
 
 def widen(x: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay. The tensor given is not changed."""
-    return x.float() if x.dtype in _HALVES else x
+    return x.float() if x.dtype in HALVES else x

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from smoothmax import functional
 from smoothmax._checks import check_count, check_number, check_positive
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
+from smoothmax.functional._island import widen
 from smoothmax.functional._many_class import RowOptions, check_target, prototype_loss, without_ignored
 from smoothmax.functional._reduce import Reduction, check_reduction
+from smoothmax.nn._buffers import WideBuffers
 from smoothmax.nn._prototypes import prototypes_in
 
 #: A number, or a module called with (margin-free scores, target) that returns the scale. The target of a row
@@ -33,11 +35,12 @@ class Options(TypedDict):
     reduction: Reduction
 
 
-class Head(nn.Module):
+class Head(WideBuffers):
     """Prototypes of C classes and a scale. Called with (features, target) it gives the loss of a batch.
 
     A subclass says what its margin-free `scores` are and what its margin makes of the target's. With a number
-    for a scale, or a rule that reads no scores, large problems are computed tile by tile.
+    for a scale, or a rule that reads no scores, large problems are computed tile by tile. `.half()` and
+    `.bfloat16()` leave buffers (weights, priors, margins of classes) in float32.
 
     Args:
         in_features: D.
@@ -121,6 +124,7 @@ class Head(nn.Module):
         margin = self.margin_at(scores, target)
         if self.prior is not None:
             k = scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale
+            scores = widen(scores)
             scores = scores + self.prior.to(scores.dtype).log() / k
         return functional.softmax_cross_entropy(
             scores,

@@ -12,11 +12,12 @@ from smoothmax.functional._island import widen
 from smoothmax.functional._pairs import scale_of
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.functional._similarity import Similarity
+from smoothmax.nn._buffers import WideBuffers
 
 _SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean")
 
 
-class SettingsLoss(nn.Module):
+class SettingsLoss(WideBuffers):
     """A loss without prototypes: `settings` are the keywords that it calls its function with.
 
     Args:

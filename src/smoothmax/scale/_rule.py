@@ -6,20 +6,18 @@ tensor. Any code can use it, a head of ours or a line of plain torch:
     loss = F.cross_entropy(rule(scores, target) * scores, target)
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoothmax._checks import check_floating, check_not_negative
+from smoothmax.nn._buffers import WideBuffers
 from smoothmax.scale._closed_forms import Bracket
 
-_HALVES = (torch.float16, torch.bfloat16)
 
-
-class Rule(nn.Module):
+class Rule(WideBuffers):
     """What every rule for a scale or a margin does; `rule(scores, target)` is the number for this batch.
 
     In training mode the rule first learns from the batch, then answers; in evaluation mode it answers
@@ -77,15 +75,6 @@ class Rule(nn.Module):
     def reset_parameters(self) -> None:
         """`reset`, by the name under which torch calls it after `to_empty`."""
         self.reset()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rule":
-        before = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, buffer in before.items():
-            moved = getattr(self, name)
-            if moved.dtype in _HALVES:
-                setattr(self, name, buffer.to(moved.device))
-        return self
 
 
 class Fixed(Rule):

@@ -2,15 +2,16 @@
 
 from typing import Unpack
 
+import torch
 from torch import Tensor
 
 from smoothmax import functional
 from smoothmax._checks import check_count, check_positive
-from smoothmax.compat.pml._loss import ClassLoss
+from smoothmax.compat.pml._loss import IGNORED, ClassLoss
 from smoothmax.compat.pml._options import ClassOptions
 from smoothmax.functional._adaptive import lengths_of
 from smoothmax.functional._island import widen
-from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._many_class import RowOptions, check_range, prototype_loss
 from smoothmax.functional._margins import combined
 from smoothmax.functional._similarity import unit
 
@@ -55,8 +56,10 @@ class LargeMarginSoftmaxLoss(ClassLoss):
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each row."""
         w = self.prototypes
-        length = lengths_of(x) * lengths_of(w)[y]
-        own = (unit(widen(x)) * unit(widen(w[y]))).sum(-1)
+        safe = torch.where(y == IGNORED, 0, y)
+        check_range(safe, self.num_classes)
+        length = lengths_of(x) * lengths_of(w)[safe]
+        own = (unit(widen(x)) * unit(widen(w[safe]))).sum(-1)
         return prototype_loss(
             x,
             w,

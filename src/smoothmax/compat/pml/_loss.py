@@ -22,7 +22,12 @@ from smoothmax.compat.pml._options import (
     reduced,
     reducer_of,
 )
+from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision
+from smoothmax.functional._many_class import check_target, without_ignored
+
+#: The label of rows that cost nothing, cross-entropy's own there.
+IGNORED = -100
 
 
 class Loss(nn.Module):
@@ -159,13 +164,15 @@ class ClassLoss(Loss):
 
     def of_batch(self, batch: Batch) -> Tensor:
         """The loss of a batch and the weights' regularizer."""
-        labels = needed(batch.labels)
+        labels = self.classes(batch.rows, needed(batch.labels))
         if batch.reference is not batch.rows:
             raise ValueError(
                 "`ref_emb` must be None for a loss with class weights, got a tensor: rows are compared with "
                 "classes. Leave it out."
             )
-        loss = self.of_rows(batch, labels)
+        # What stands in a row that is ignored is no one's business.
+        rows, _, _ = without_ignored(batch.rows, labels, IGNORED)
+        loss = self.of_rows(batch._replace(rows=rows), labels)
         if self.weight_regularizer is None:
             return loss
         return loss + self.weight_regularizer(self._rows()) * self.weight_reg_weight
@@ -174,7 +181,16 @@ class ClassLoss(Loss):
         """The weighted losses of rows, reduced."""
         losses = self.losses(batch.rows, labels)
         weighted = losses * batch.row_weights(losses.dtype, anchors_only=self.anchors_only)
-        return reduced(weighted, torch.ones_like(losses), self.reducer)
+        return reduced(weighted, self.counted(labels).to(losses.dtype), self.reducer)
+
+    def classes(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """The labels as int64, from any integer type; raise for others."""
+        check_target(rows, labels)
+        return class_indices(labels)
+
+    def counted(self, labels: Tensor) -> Tensor:
+        """Which rows a mean divides by: all, also those of label -100, whose loss is 0."""
+        return torch.ones_like(labels)
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each row."""

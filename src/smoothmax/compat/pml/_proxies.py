@@ -3,14 +3,15 @@
 import math
 from typing import Unpack
 
+import torch
 from torch import Tensor, nn
 
 from smoothmax import functional
 from smoothmax._checks import check_count, check_not_negative, check_positive
 from smoothmax.compat.pml._batch import Batch
-from smoothmax.compat.pml._loss import ClassLoss
+from smoothmax.compat.pml._loss import IGNORED, ClassLoss
 from smoothmax.compat.pml._options import SQUARED, ClassOptions
-from smoothmax.functional._many_class import check_range, check_target
+from smoothmax.functional._many_class import check_range
 from smoothmax.functional._proxy import means_of_centers, proxy_anchor_of_similarities
 from smoothmax.functional._similarity import similarities
 
@@ -52,6 +53,14 @@ class ProxyNCALoss(ClassLoss):
         """The distances, or similarities, to the proxies: not scaled, as theirs."""
         scores = self.comparison.scores(x, self.prototypes)
         return scores if self.comparison.similarity in ("cosine", "dot") else -scores
+
+    def classes(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """The labels as int64; from bool too, as theirs."""
+        return super().classes(rows, labels.long() if labels.dtype == torch.bool else labels)
+
+    def counted(self, labels: Tensor) -> Tensor:
+        """Rows of label -100 are left out, as theirs."""
+        return labels != IGNORED
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each row."""
@@ -107,11 +116,10 @@ class ProxyAnchorLoss(ClassLoss):
 
     def of_rows(self, batch: Batch, labels: Tensor) -> Tensor:
         """The loss of a batch; the weight w of a row multiplies its exponentials by e^(w - 1), as theirs."""
-        check_target(batch.rows, labels)
-        check_range(labels.long(), self.num_classes)
+        check_range(torch.where(labels == IGNORED, 0, labels), self.num_classes)
         s = similarities(self.prototypes, batch.rows)
         offset = batch.row_weights(s.dtype) - 1
-        return proxy_anchor_of_similarities(s, labels, self.alpha, self.margin, -1, "mean", offset)
+        return proxy_anchor_of_similarities(s, labels, self.alpha, self.margin, IGNORED, "mean", offset)
 
 
 class SoftTripleLoss(ClassLoss):
