@@ -144,10 +144,20 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
         metavar="S",
         help="what scores are multiplied by before softmax, 1/temperature",
     )
-    add("--margin", type=float, default=0.0, metavar="M", help="taken off the target's score (default: 0)")
+    add(
+        "--margin",
+        type=float,
+        metavar="M",
+        help="taken off the target's score (default: the head's, 0 without one)",
+    )
     add("--dim", type=_count, metavar="D", help="number of features behind cosines")
     add("--prototypes", metavar="FILE", help="for embeddings: one vector for each class")
     add("--prototypes-key", metavar="K", help="their name in that file")
+    add(
+        "--head",
+        metavar="HEAD",
+        help="for embeddings: what `smoothmax fit` wrote; brings prototypes, scale, margin, names of classes",
+    )
     add(
         "--out",
         default="smoothmax-diagnosis",

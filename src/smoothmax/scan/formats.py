@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
         usual: names to try without one.
         ndim: 2 for vectors, 1 for labels.
         scratch: folder for what has to be unpacked.
+        text: whether labels may be text beside whole numbers.
     """
 
     flag: str
@@ -40,6 +41,7 @@ class Wanted(NamedTuple):
     usual: tuple[str, ...]
     ndim: int
     scratch: Path
+    text: bool = False
 
 
 def open_table(path: Path, wanted: Wanted) -> Table:
@@ -101,9 +103,10 @@ def _check_segment(segment: Segment, first: Segment, wanted: Wanted) -> None:
             f"{segment.source}: all shards must have one number of columns, got {segment.shape[1]} and "
             f"{first.shape[1]} in {first.source}. Check that they come from one run."
         )
-    whole = segment.kind != BFLOAT16 and np.dtype(segment.kind).kind in "iu"
+    whole = segment.kind != BFLOAT16 and np.dtype(segment.kind).kind in ("iubUSO" if wanted.text else "iu")
     if (wanted.ndim == 1) != whole:
-        rule = "class indices, whole numbers" if wanted.ndim == 1 else "floats"
+        labels = "whole numbers or text" if wanted.text else "class indices, whole numbers"
+        rule = labels if wanted.ndim == 1 else "floats"
         raise BadInput(
             f"{segment.source}: {wanted.flag} must hold {rule}, got {segment.kind}. Convert and save them."
         )
@@ -114,10 +117,10 @@ def _read_npy(path: Path, wanted: Wanted) -> list[Segment]:
         raise BadInput(
             f"{path}: a .npy file holds one array and has no names, got {wanted.flag} {wanted.key}."
         )
-    return [_npy(path, 0, str(path))]
+    return [_npy(path, 0, str(path), wanted)]
 
 
-def _npy(path: Path, start: int, source: str) -> Mapped:
+def _npy(path: Path, start: int, source: str, wanted: Wanted) -> Mapped:
     """The array whose .npy header begins at byte `start`."""
     try:
         with path.open("rb") as file:
@@ -132,7 +135,7 @@ def _npy(path: Path, start: int, source: str) -> Mapped:
             offset = file.tell()
     except Exception as error:  # numpy raises EOFError, OSError, ValueError or a tokenizer's error here.
         unreadable(path, error)
-    if dtype.kind not in "fiu":
+    if dtype.kind not in ("fiubUS" if wanted.text else "fiu"):
         raise BadInput(f"{source}: the array must hold numbers, got {dtype}. Save them as float32 or int64.")
     if columns_first and len(shape) > 1:
         raise BadInput(f"{source}: the array lies column by column. Save numpy.ascontiguousarray(array).")
@@ -144,11 +147,11 @@ def _read_npz(path: Path, wanted: Wanted) -> list[Segment]:
     name = _pick(path, list(members), wanted)
     info = members[name]
     if info.compress_type != zipfile.ZIP_STORED:
-        return [_npy(_unpacked(path, info, wanted.scratch), 0, f"{path} [{name}]")]
+        return [_npy(_unpacked(path, info, wanted.scratch), 0, f"{path} [{name}]", wanted)]
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)  # lengths of the name and of the extra field, in 30 bytes
         start = info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
-    return [_npy(path, start, f"{path} [{name}]")]
+    return [_npy(path, start, f"{path} [{name}]", wanted)]
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:

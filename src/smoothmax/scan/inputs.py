@@ -10,7 +10,9 @@ from torch import Tensor
 from smoothmax._errors import BadInput
 from smoothmax._scores import Kind
 from smoothmax.scan.formats import Wanted, names_in, open_table
-from smoothmax.scan.sources import Table
+from smoothmax.scan.projection import Projection, unit_rows
+from smoothmax.scan.saved_head import SavedHead, load_head
+from smoothmax.scan.sources import Held, Table
 from smoothmax.scan.tally import Settings
 from smoothmax.scan.work import Job, usual_block
 
@@ -32,59 +34,98 @@ def job_of(options: Namespace, scratch: Path) -> Job:
     path = Path(options.file).expanduser()
     usual = EMBEDDING_KEYS if embeddings else SCORE_KEYS
     scores = open_table(path, Wanted("--key", options.key, usual, 2, scratch))
-    labels = _labels(options.labels, path, len(scores), scratch)
-    prototypes = _prototypes(options, scores, scratch) if embeddings else None
-    kind: Kind = "cosines" if embeddings else options.kind
-    num_classes = scores.width if prototypes is None else len(prototypes)
+    head = None if options.head is None else load_head(options.head)
+    labels = _labels(options.labels, path, len(scores), scratch, head)
+    projection = _projection(options, head, scores, scratch) if embeddings else None
+    kind: Kind = options.kind if projection is None else "cosines" if projection.cosines else "logits"
+    num_classes = scores.width if projection is None else len(projection)
     if num_classes < 2:
         raise BadInput(f"{path}: there must be at least two classes, got {num_classes}.")
-    scale = 1.0 if options.scale is None else options.scale
-    settings = Settings(kind, scale, options.margin, num_classes, labels is not None)
-    return Job(scores, labels, prototypes, settings, usual_block(max(scores.width, num_classes)))
+    scale, margin = _knobs(options, head)
+    settings = Settings(kind, scale, margin, num_classes, labels is not None)
+    return Job(scores, labels, projection, settings, usual_block(max(scores.width, num_classes)))
 
 
 def _check_options(options: Namespace, *, embeddings: bool) -> None:
-    if not math.isfinite(options.margin):
+    if options.margin is not None and not math.isfinite(options.margin):
         raise BadInput(f"--margin must be a finite number, got {options.margin}.")
-    if options.scale is None and options.kind in ("cosines", "embeddings"):
+    for flag, given in (("--prototypes", options.prototypes), ("--head", options.head)):
+        if not embeddings and given is not None:
+            raise BadInput(f"{flag} belongs to --kind embeddings, got --kind {options.kind}. Leave it out.")
+    if options.head is not None and options.prototypes is not None:
+        raise BadInput("--head brings prototypes of its own, got --prototypes too. Leave one of them out.")
+    if options.scale is None and options.head is None and options.kind in ("cosines", "embeddings"):
         raise BadInput(
             f"--scale must be given for {options.kind}: what the loss multiplies cosines by before softmax "
             "(1/temperature). `smoothmax scale` recommends one."
         )
-    if embeddings and options.prototypes is None:
+    if embeddings and options.prototypes is None and options.head is None:
         raise BadInput(
             "--prototypes must name a file with one vector for each class, for --kind embeddings: the "
-            "weights of the head, or the mean embedding of each class."
+            "weights of the head, or the mean embedding of each class. Or give a --head that "
+            "`smoothmax fit` wrote."
         )
-    if not embeddings and options.prototypes is not None:
-        raise BadInput(f"--prototypes belongs to --kind embeddings, got --kind {options.kind}. Leave it out.")
 
 
-def _labels(given: str | None, scores: Path, rows: int, scratch: Path) -> Table | None:
-    """Labels named in the scores' own files, or in others; None where none are given."""
+def _knobs(options: Namespace, head: SavedHead | None) -> tuple[float, float]:
+    """Scale and margin: as given, else those of the head."""
+    usual = (1.0, 0.0) if head is None else (head.scale, head.margin)
+    given = (options.scale, options.margin)
+    scale, margin = (known if own is None else own for own, known in zip(given, usual, strict=True))
+    return scale, margin
+
+
+def _labels(
+    given: str | None, scores: Path, rows: int, scratch: Path, head: SavedHead | None
+) -> Table | None:
+    """Class indices, or where there is a head the names of its classes; None where none are given."""
     if given is None:
         return None
-    names = names_in(scores)
+    table, where = column(given, scores, rows, "--labels", LABEL_KEYS, scratch, text=head is not None)
+    if head is None:
+        return table
+    return Table((Held(head.indices(table.names(), where), table.segments[0].path, where),))
+
+
+def column(
+    given: str, rows_of: Path, rows: int, flag: str, usual: tuple[str, ...], scratch: Path, *, text: bool
+) -> tuple[Table, str]:
+    """One entry for each row, named in the rows' own files or in others; and what messages call it.
+
+    Args:
+        given: a name in the files of the rows, or a file or folder.
+        rows_of: the files of the rows.
+        rows: how many there are.
+        flag: the option.
+        usual: names to try in a file of its own.
+        scratch: folder for what has to be unpacked.
+        text: whether it may be text.
+    """
+    names = names_in(rows_of)
     if given in names:
-        labels, where = open_table(scores, Wanted("--labels", given, (), 1, scratch)), f"{scores} [{given}]"
+        table, where = open_table(rows_of, Wanted(flag, given, (), 1, scratch, text)), f"{rows_of} [{given}]"
     else:
         path = Path(given).expanduser()
         if not path.exists():
             known = f" ({', '.join(names[:12])})" if names else ""
             raise BadInput(
-                f"--labels must be a name in {scores}{known} or a file, got {given!r}, which is neither."
+                f"{flag} must be a name in {rows_of}{known} or a file, got {given!r}, which is neither."
             )
-        labels, where = open_table(path, Wanted("--labels", None, LABEL_KEYS, 1, scratch)), given
-    if len(labels) != rows:
+        table, where = open_table(path, Wanted(flag, None, usual, 1, scratch, text)), given
+    if len(table) != rows:
         raise BadInput(
-            f"{where}: there must be one label for each row, got {len(labels):,} for {rows:,} in {scores}. "
-            "Check that both come from the same run."
+            f"{where}: there must be one entry of {flag} for each row, got {len(table):,} for {rows:,} in "
+            f"{rows_of}. Check that both come from the same run."
         )
-    return labels
+    return table, where
 
 
-def _prototypes(options: Namespace, embeddings: Table, scratch: Path) -> Tensor:
-    """(classes, features), each of length 1; all of them are held in memory."""
+def _projection(
+    options: Namespace, head: SavedHead | None, embeddings: Table, scratch: Path
+) -> Projection:
+    """The head, or cosines with prototypes; all of it is held in memory."""
+    if head is not None:
+        return _of_head(head, options.head, embeddings)
     path = Path(options.prototypes).expanduser()
     table = open_table(path, Wanted("--prototypes-key", options.prototypes_key, PROTOTYPE_KEYS, 2, scratch))
     if table.width != embeddings.width:
@@ -94,14 +135,28 @@ def _prototypes(options: Namespace, embeddings: Table, scratch: Path) -> Tensor:
         )
     double = any(segment.kind.endswith("f8") for segment in (*table.segments, *embeddings.segments))
     rows = table.read(0, len(table)).to(torch.float64 if double else torch.float32)
-    lengths = rows.norm(dim=-1)
-    bad = ~(lengths.isfinite() & (lengths > 0))
-    if bad.any():
+    return Projection(_directions(rows, path), None, cosines=True)
+
+
+def _of_head(head: SavedHead, path: str, embeddings: Table) -> Projection:
+    if head.prototypes.shape[1] != embeddings.width:
         raise BadInput(
-            f"{path}: prototypes must be finite and not 0, got row {int(bad.nonzero()[0])} of length "
-            f"{lengths[bad][0].item():g}. Check that the head was trained."
+            f"--head {path}: was trained on embeddings of {head.prototypes.shape[1]} numbers, got "
+            f"{embeddings.width}. Give the embeddings of the same network."
         )
-    return rows / lengths.unsqueeze(1)
+    if head.kind == "logits":
+        return Projection(head.prototypes, head.bias, cosines=False)
+    return Projection(_directions(head.prototypes, Path(path)), None, cosines=True)
+
+
+def _directions(rows: Tensor, path: Path) -> Tensor:
+    units, bad = unit_rows(rows)
+    if bad is not None:
+        raise BadInput(
+            f"{path}: prototypes must be finite and not 0, got row {bad} of length "
+            f"{rows[bad].norm().item():g}. Check that the head was trained."
+        )
+    return units
 
 
 def files_of(job: Job) -> list[str]:

@@ -1,7 +1,7 @@
 """Arrays on disk of any length, read block by block; nothing of them is kept in memory.
 
-A `Table` is a row of `Segment`s, one for each file or row group. Both hold paths and numbers, not data, so
-that they can be sent to another process.
+A `Table` is a row of `Segment`s, one for each file or row group. Both hold paths and numbers, not data, but
+for what is in memory already.
 """
 
 import bisect
@@ -95,11 +95,14 @@ class Mapped:
 
     def blocks(self, start: int, stop: int, step: int) -> Iterator[Tensor]:
         """Each block is mapped by itself: a map of the whole file would count as memory in use."""
+        yield from (_tensor(part, self.kind) for part in self.mapped(start, stop, step))
+
+    def mapped(self, start: int, stop: int, step: int) -> Iterator[np.ndarray]:
+        """The same, as numpy sees it: of any dtype, names too."""
         row_bytes = int(np.prod(self.shape[1:])) * self._dtype.itemsize
         for first in range(start, stop, step):
             shape = (min(step, stop - first), *self.shape[1:])
-            part = np.memmap(self.path, self._dtype, "c", self.offset + first * row_bytes, shape)
-            yield _tensor(part, self.kind)
+            yield np.memmap(self.path, self._dtype, "c", self.offset + first * row_bytes, shape)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,40 @@ class RowGroup:
                 yield values
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Rows that are in memory.
+
+    Attributes:
+        values: the rows.
+        path: the file that they come from; empty where there is none.
+        source: what messages call them.
+    """
+
+    values: Tensor
+    path: str
+    source: str
+
+    @property
+    def kind(self) -> str:
+        """As for every segment."""
+        return BFLOAT16 if self.values.dtype == torch.bfloat16 else self.values.numpy().dtype.str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As for every segment."""
+        return tuple(self.values.shape)
+
+    @property
+    def sequential(self) -> bool:
+        """Any row is as near as the first."""
+        return False
+
+    def blocks(self, start: int, stop: int, step: int) -> Iterator[Tensor]:
+        """Views."""
+        yield from (self.values[i : min(i + step, stop)] for i in range(start, stop, step))
+
+
 @dataclass(frozen=True)
 class Table:
     """Segments one after the other.
@@ -197,6 +234,10 @@ class Table:
             start, number = starts[number] + last, number + 1
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
+    def names(self) -> np.ndarray:
+        """One column, whole, as it is in the files: whole numbers or text."""
+        return np.concatenate([_column(segment) for segment in self.segments])
+
 
 def _tensor(part: np.ndarray, kind: str) -> Tensor:
     """A tensor over mapped pages, of this machine's byte order, of a dtype that torch computes with."""
@@ -222,6 +263,15 @@ def _rebatched(batches: Iterator[np.ndarray], step: int) -> Iterator[np.ndarray]
             held, count = [rows[step:]], count - step
     if count:
         yield np.concatenate(held) if len(held) > 1 else held[0]
+
+
+def _column(segment: Segment) -> np.ndarray:
+    if isinstance(segment, RowGroup):
+        return _labels_of_group(segment)
+    rows = segment.shape[0]
+    if isinstance(segment, Mapped):
+        return np.array(next(segment.mapped(0, rows, rows)))
+    return next(segment.blocks(0, rows, rows)).numpy()
 
 
 @lru_cache(maxsize=4)

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
 
+import torch
+
 from smoothmax import __version__
 from smoothmax._errors import BadInput
 from smoothmax.lab.atomic import write_atomically
-from smoothmax.scan.sources import Table
+from smoothmax.scan.sources import Held, Table
 from smoothmax.scan.tally import Settings, Tally
 from smoothmax.scan.work import TASK_BLOCKS, Job, Task
 
@@ -22,23 +24,23 @@ _ENDS = 1 << 16
 
 def fingerprint(job: Job) -> dict[str, str]:
     """What a state must agree with to be gone on with, by name."""
-    found = {
+    return {
         "version": f"{__version__}, blocks of {job.block_rows} x {TASK_BLOCKS}",
-        "scores": _digest_of(job.scores),
-        "labels": "none" if job.labels is None else _digest_of(job.labels),
+        "scores": digest_of(job.scores),
+        "labels": "none" if job.labels is None else digest_of(job.labels),
         "settings": json.dumps(asdict(job.settings), sort_keys=True),
-        "prototypes": "none",
+        "prototypes": "none" if job.projection is None else job.projection.digest(),
     }
-    if job.prototypes is not None:
-        found["prototypes"] = hashlib.sha256(job.prototypes.numpy().tobytes()).hexdigest()
-    return found
 
 
-def _digest_of(table: Table) -> str:
+def digest_of(table: Table) -> str:
+    """SHA-256 of what tells one table from another: shapes, both ends of files, all that is in memory."""
     digest = hashlib.sha256()
     for segment in table.segments:
         digest.update(f"{segment.kind}{segment.shape}{getattr(segment, 'offset', '')}".encode())
-    for path in dict.fromkeys(segment.path for segment in table.segments):
+        if isinstance(segment, Held):
+            digest.update(segment.values.contiguous().view(torch.uint8).numpy().data)
+    for path in dict.fromkeys(segment.path for segment in table.segments if segment.path):
         _digest_file(digest, Path(path))
     return digest.hexdigest()
 

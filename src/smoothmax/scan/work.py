@@ -15,6 +15,7 @@ from torch import Tensor
 from smoothmax._errors import BadInput
 from smoothmax._scores import as_scores
 from smoothmax.scan.kernel import NotFinite, block_measures, temperature_nll
+from smoothmax.scan.projection import Projection
 from smoothmax.scan.sources import Table
 from smoothmax.scan.tally import Settings, Tally
 
@@ -35,14 +36,14 @@ class Job:
     Attributes:
         scores: rows of scores, or of embeddings.
         labels: class indices, or None.
-        prototypes: (classes, features) of length 1 for embeddings, else None.
+        projection: what makes scores of embeddings, else None.
         settings: how rows are measured.
         block_rows: rows in a block.
     """
 
     scores: Table
     labels: Table | None
-    prototypes: Tensor | None
+    projection: Projection | None
     settings: Settings
     block_rows: int
 
@@ -124,9 +125,8 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
 
 def _scores(job: Job, block: Tensor, first: int) -> Tensor:
     """Scores as softmax takes them, in float32 or float64; nan and inf are found later."""
-    if job.prototypes is not None:
-        features = torch.nn.functional.normalize(block.to(job.prototypes.dtype), dim=-1)
-        return features @ job.prototypes.T
+    if job.projection is not None:
+        return job.projection.scores(block)
     kind = job.settings.kind
     if kind == "cosines":
         low, high = block.aminmax()
