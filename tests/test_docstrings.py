@@ -13,7 +13,18 @@ from torch import nn
 import smoothmax
 from _source import ROOT
 
-SUBPACKAGES = ("compat.pml", "diagnose", "families", "functional", "kernels", "migrate", "nn", "ops", "scale")
+SUBPACKAGES = (
+    "compat.pml",
+    "diagnose",
+    "families",
+    "fit",
+    "functional",
+    "kernels",
+    "migrate",
+    "nn",
+    "ops",
+    "scale",
+)
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Gap", "Domain", "Source", "Example")
 
 

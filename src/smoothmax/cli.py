@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_scale(commands)
     _add_diagnose(commands)
+    _add_fit(commands)
     return parser
 
 
@@ -144,12 +145,7 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
         metavar="S",
         help="what scores are multiplied by before softmax, 1/temperature",
     )
-    add(
-        "--margin",
-        type=float,
-        metavar="M",
-        help="taken off the target's score (default: the head's, 0 without one)",
-    )
+    add("--margin", type=float, metavar="M", help="taken off the target's score (default: the head's, or 0)")
     add("--dim", type=_count, metavar="D", help="number of features behind cosines")
     add("--prototypes", metavar="FILE", help="for embeddings: one vector for each class")
     add("--prototypes-key", metavar="K", help="their name in that file")
@@ -166,6 +162,63 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
     )
     add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
     add("--workers", type=_count, default=1, metavar="N", help="processes that share the work (default: 1)")
+    add("--json", action="store_true", help="print the results as one JSON object")
+
+
+def _add_fit(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    about = "embeddings and labels in; one head out, trained at the scale that fits, with the reasons"
+    add = _command(commands, "fit", about, "smoothmax.fit.command")
+    add("file", metavar="FILE", help="a .npy, .npz, .safetensors or .parquet file, or a folder of shards")
+    add(
+        "--labels", required=True, metavar="K|FILE", help="numbers or text: their name in the file, or a file"
+    )
+    add("--groups", metavar="K|FILE", help="likewise; validation holds out whole groups")
+    add("--key", metavar="K", help="name of the embeddings in the file")
+    add(
+        "--head",
+        choices=("cosine", "arcface", "linear"),
+        default="cosine",
+        help="what head (default: cosine)",
+    )
+    rules = "recommended, fixed, learned, sharpen, schedule, warm-up, adacos, perplexity, magnitude"
+    add("--rule", default="recommended", metavar="RULE", help=f"what sets the scale: {rules}")
+    add("--scale", type=_positive, metavar="S", help="for fixed, learned, warm-up, magnitude")
+    add(
+        "--margin",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="in cosine units, for arcface in radians (default: 0)",
+    )
+    add(
+        "--imbalance",
+        choices=("none", "priors", "margins"),
+        default="none",
+        help="unequal classes: correct by their frequencies, or give rare ones a larger margin",
+    )
+    _add_training(add)
+
+
+def _add_training(add: Callable) -> None:  # type: ignore[type-arg]
+    add("--epochs", type=_count, default=30, metavar="N", help="passes over the rows, at most (default: 30)")
+    add("--batch", type=_count, default=256, metavar="N", help="rows of a step (default: 256)")
+    add("--learning-rate", type=_positive, default=0.01, metavar="R", help="of Adam (default: 0.01)")
+    add("--val", type=float, default=0.1, metavar="SHARE", help="share to validate on (default: 0.1)")
+    add(
+        "--patience",
+        type=int,
+        default=10,
+        metavar="N",
+        help="epochs without a better validation accuracy before it stops, 0 for never (default: 10)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of split, start and order (default: 0)")
+    add(
+        "--out",
+        default="head.safetensors",
+        metavar="HEAD",
+        help="the file that is written (default: head.safetensors)",
+    )
+    add("--resume", action="store_true", help="go on with what a stopped run left beside --out")
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

@@ -120,9 +120,7 @@ def column(
     return table, where
 
 
-def _projection(
-    options: Namespace, head: SavedHead | None, embeddings: Table, scratch: Path
-) -> Projection:
+def _projection(options: Namespace, head: SavedHead | None, embeddings: Table, scratch: Path) -> Projection:
     """The head, or cosines with prototypes; all of it is held in memory."""
     if head is not None:
         return _of_head(head, options.head, embeddings)

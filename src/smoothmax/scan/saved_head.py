@@ -20,6 +20,8 @@ from smoothmax.lab.data.readers import check_file, unreadable
 
 #: What the metadata call the format; another number is another format.
 FORMAT = "smoothmax head 1"
+#: The entry of the file's metadata, JSON.
+METADATA = "smoothmax"
 #: Of which scores the head is, by its kind.
 NORMALISATION = {
     "cosines": "embeddings and prototypes are divided by their lengths",
@@ -66,7 +68,8 @@ class SavedHead:
             from safetensors.torch import save
         tensors = {"prototypes": self.prototypes, "bias": self.bias, "margins": self.margins}
         kept = {name: t.detach().contiguous() for name, t in tensors.items() if t is not None}
-        data = save(kept, {name: _text(value) for name, value in self.metadata().items()})
+        # One entry: the order of several is random, and the same head would be two different files.
+        data = save(kept, {METADATA: json.dumps(self.metadata())})
         write_atomically(Path(path), lambda file: file.write(data))
 
     def metadata(self) -> dict:
@@ -120,7 +123,13 @@ def digest_of(settings: Mapping) -> str:
 
 
 def load_head(path: str | os.PathLike[str]) -> SavedHead:
-    """The head that `save` wrote.
+    """The head that `smoothmax fit` or `SavedHead.save` wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The head, with all that the file says of it.
 
     Raises:
         BadInput: there is no such file, or it is no head of ours.
@@ -131,7 +140,7 @@ def load_head(path: str | os.PathLike[str]) -> SavedHead:
         from safetensors import safe_open
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # SafetensorError derives from Exception directly.
         unreadable(path, error)
@@ -145,19 +154,12 @@ def load_head(path: str | os.PathLike[str]) -> SavedHead:
         kind="cosines" if said["kind"] == "cosines" else "logits",
         prototypes=tensors["prototypes"],
         bias=tensors.get("bias"),
-        classes=tuple(json.loads(said["classes"])),
-        scale=float(said["scale"]),
-        margin=float(said["margin"]),
+        classes=tuple(said["classes"]),
+        scale=said["scale"],
+        margin=said["margin"],
         rule=said["rule"],
-        settings=json.loads(said["settings"]),
-        results=json.loads(said["results"]),
+        settings=said["settings"],
+        results=said["results"],
         version=said["smoothmax"],
         margins=tensors.get("margins"),
     )
-
-
-def _text(value: object) -> str:
-    """Metadata are text: numbers by their shortest exact form, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    return repr(value) if isinstance(value, float) else json.dumps(value)
