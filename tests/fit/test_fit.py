@@ -10,6 +10,7 @@ from smoothmax import loss_floor, recommended_scale
 from smoothmax._errors import BadInput
 from smoothmax.fit import RULES, FitSettings, fit_head, load_head
 from smoothmax.fit import _rows as rows_module
+from smoothmax.fit import _training as training_module
 
 QUICK = FitSettings(epochs=4, batch=64)
 
@@ -105,6 +106,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(data):
     assert numbers(once)[0] != numbers(other)[0]
 
 
+def save_always(monkeypatch):
+    """After every batch."""
+    for name in ("SAVE_EVERY", "SAVE_SHARE"):
+        monkeypatch.setattr(training_module, name, 0.0)
+
+
 class Stopped(Exception):
     """Instead of a crash."""
 
@@ -112,6 +119,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize("rule", ["sharpen", "learned", "schedule", "adacos", "perplexity"])
 @pytest.mark.parametrize("windows", [False, True])
 def test_a_stopped_run_goes_on_bit_for_bit(data, rule, windows, tmp_path, monkeypatch):
+    save_always(monkeypatch)
     if windows:  # blocks of 8 rows, windows of 25 blocks
         monkeypatch.setattr(rows_module, "BLOCK", 8 * 64)
         monkeypatch.setattr(rows_module, "WINDOW", 25 * 8 * 64)
@@ -133,7 +141,32 @@ def test_a_stopped_run_goes_on_bit_for_bit(data, rule, windows, tmp_path, monkey
     assert not scratch.exists()
 
 
-def test_resume_refuses_other_settings_and_other_rows(data, tmp_path):
+@pytest.mark.parametrize("strike", [1, 7, 20, 33])
+def test_a_run_struck_in_the_middle_of_a_step_goes_on_bit_for_bit(data, strike, tmp_path, monkeypatch):
+    """Ctrl-C comes when it likes: here between the prototypes' update and the scale's."""
+    settings = FitSettings(rule="learned", epochs=3, batch=64)
+    never = fit_head(data[0], data[1], settings=settings)
+    step, calls = torch.optim.Adam.step, []
+
+    def broken(self, *given):
+        calls.append(1)
+        if len(calls) == strike:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].add_(1.0)
+            raise KeyboardInterrupt
+        return step(self, *given)
+
+    save_always(monkeypatch)
+    monkeypatch.setattr(torch.optim.Adam, "step", broken)
+    with pytest.raises(KeyboardInterrupt):
+        fit_head(data[0], data[1], settings=settings, scratch=tmp_path / "s")
+    resumed = fit_head(data[0], data[1], settings=settings, scratch=tmp_path / "s", resume=True)
+    assert numbers(resumed) == numbers(never)
+
+
+def test_resume_refuses_other_settings_and_other_rows(data, tmp_path, monkeypatch):
+    save_always(monkeypatch)
+
     def stop(progress):
         raise Stopped
 

@@ -221,7 +221,9 @@ def test_extras_that_are_missing_are_named(capsys, arrays, tmp_path, monkeypatch
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_fit_resumed_writes_the_head_of_one_never_stopped(capsys, arrays, tmp_path, kill):
     np.savez(tmp_path / "d.npz", **arrays)
-    code = "import sys; from smoothmax.fit import _training; _training.SAVE_EVERY = 0.0\n"
+    code = (
+        "import sys; from smoothmax.fit import _training; _training.SAVE_EVERY = _training.SAVE_SHARE = 0.0\n"
+    )
     code += "from smoothmax.cli import main; sys.exit(main(sys.argv[1:]))"
     given = ["fit", str(tmp_path / "d.npz"), "--labels", "labels", "--epochs", "12", "--batch", "16"]
     given += ["--patience", "0", "--out"]

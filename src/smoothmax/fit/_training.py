@@ -21,8 +21,10 @@ from smoothmax.fit._settings import FitSettings
 from smoothmax.lab.atomic import write_atomically
 from smoothmax.scale import parameter_groups
 
-#: Seconds between two saves, at least; a stopped run loses no more.
+#: Seconds between two saves, at least; a stopped run loses little more.
 SAVE_EVERY = 2.0
+#: Seconds of training for each second of saving, at least.
+SAVE_SHARE = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,22 +82,16 @@ class Training:
         self.optimizer = torch.optim.Adam(parameter_groups(self.head, weight_decay=0.0))
         self.history: list[Epoch] = []
         self.losses: list[float] = []
-        self.step = self.window = 0
+        self.step = self.window = self.batch = 0
         self.best: tuple[Epoch, dict[str, Tensor]] | None = None
-        self.saved = time.monotonic()
+        self.next_save = time.monotonic() + SAVE_EVERY
 
     def run(self, watch: Watch) -> str:
         """Train, then take the best epoch's head; returns why it ended."""
-        try:
-            if self.step == 0:
-                self._start()
-            while len(self.history) < self.settings.epochs and not self._enough():
-                self._epoch(watch)
-        except BadInput:
-            raise
-        except BaseException:
-            self.save()
-            raise
+        if self.step == 0:
+            self._start()
+        while len(self.history) < self.settings.epochs and not self._enough():
+            self._epoch(watch)
         if self.best is not None:
             self.head.load_state_dict(self.best[1])
         return "no better for a while" if self._enough() else "all epochs done"
@@ -129,9 +125,8 @@ class Training:
         while self.window < len(plan):
             window = self.train.window(plan[self.window])
             self._train_on(window, self._generator(number, self.window + 1))
-            self.window += 1
+            self.window, self.batch = self.window + 1, 0
             if self.window < len(plan):
-                self._save_now_and_then()
                 watch(Progress(self.step, sum(self.steps), None))
         found = None if self.val is None else score(self.head, self.val, self.codes)
         epoch = Epoch(number + 1, math.fsum(self.losses) / len(self.losses), scale_now(self.head), found)
@@ -142,11 +137,14 @@ class Training:
         watch(Progress(self.step, sum(self.steps), epoch))
 
     def _train_on(self, window: Window, generator: np.random.Generator) -> None:
-        """The rows of a window in random order, in batches of nearly one size."""
+        """The rows of a window in random order, in batches of nearly one size; those done are left out.
+
+        Saved between batches alone: whatever stops a run may strike in the middle of a step.
+        """
         self.head.train()
         order = generator.permutation(len(window.rows))
         count = -(-len(order) // self.settings.batch)
-        for positions in np.array_split(order, count) if count else ():
+        for positions in np.array_split(order, count)[self.batch :] if count else ():
             target = torch.from_numpy(self.codes[window.rows[positions]])
             self._set_rate()
             loss = self.head(gathered(window, positions), target)
@@ -154,7 +152,8 @@ class Training:
             loss.backward()
             self.optimizer.step()
             self.losses.append(loss.item())
-            self.step += 1
+            self.step, self.batch = self.step + 1, self.batch + 1
+            self._save_now_and_then()
 
     def _set_rate(self) -> None:
         share = self.step / sum(self.steps)
@@ -176,24 +175,26 @@ class Training:
         return (epoch.val.accuracy if plain else epoch.val.balanced_accuracy, -epoch.val.loss)
 
     def _save_now_and_then(self) -> None:
-        if time.monotonic() - self.saved >= SAVE_EVERY:
+        if time.monotonic() >= self.next_save:
             self.save()
 
     def save(self) -> None:
         """Write the checkpoint."""
+        began = time.monotonic()
         state = {
             "marks": self.marks,
             "head": self.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": [asdict(epoch) for epoch in self.history],
             "losses": self.losses,
-            "at": [self.step, self.window],
+            "at": [self.step, self.window, self.batch],
             "best": None if self.best is None else [self.best[0].number, self.best[1]],
         }
         memory = io.BytesIO()  # torch.save into a file hides a full disk behind an error of its own
         torch.save(state, memory)
         write_atomically(self.path, lambda file: file.write(memory.getbuffer()))
-        self.saved = time.monotonic()
+        now = time.monotonic()
+        self.next_save = now + max(SAVE_EVERY, SAVE_SHARE * (now - began))
 
     def load(self) -> None:
         """Go on from the checkpoint.
@@ -225,7 +226,8 @@ class Training:
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [_epoch_of(**fields) for fields in state["history"]]
-        self.losses, (self.step, self.window) = list(state["losses"]), state["at"]
+        self.losses, at = list(state["losses"]), state["at"]
+        self.step, self.window, self.batch = at
         if state["best"] is not None:
             number, best = state["best"]
             self.best = (self.history[number - 1], best)
