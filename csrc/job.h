@@ -23,6 +23,13 @@ struct Job {
     const void* grad;
     int64_t g_outer, g_inner;
 
+    // For the loss, else null: the class that each row leaves out, its index or `ignored`; 1 - p of it, a result of the
+    // forward pass. `value`, `push` and `grad` are in the type that is computed in.
+    const int64_t* target;
+    int64_t ignored;
+    double margin;
+    void* push;
+
     // Set by the driver. A piece is up to `piece` entries of a group of rows, as many rows as a register has lanes.
     int64_t rows, groups, pieces, piece;
     int in_lanes;  // entries of a row lie in one lane, not side by side

@@ -7,11 +7,12 @@
 //
 // The anchor's own term stays out of rest, so that value - A keeps its digits. nan among finite entries reaches rest by
 // itself; rows whose maximum is infinite, or that hold nothing but nan, are "hard" and counted entry by entry.
+// For a loss the target's entry is left out, and ignored rows count as rows of nothing but -inf.
 // What is known of a group of rows is a vector, whether its entries were read along the rows (a register holds
 // neighbours of one row) or across them (each lane holds a row).
 #pragma once
 
-#include "rows.h"
+#include "loss.h"
 
 namespace {
 
@@ -101,14 +102,31 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
         for (int l = 0; l < g.count; l++) {
             const T* x = Base::line(Base::entry(job, g.x[l] + begin * job.x_n), job.x_n, n, scratch);
             T rest = 0, steps = 0;
-            T anchor = top_of_line(x, n);
-            if (!is_finite(anchor)) hard(job, g.x[l] + begin * job.x_n, n, anchor, rest);
+            int64_t y = job.target ? g.y[l] - begin : n;
+            T anchor = y < n && y >= 0 ? top_but(x, y, n) : top_of_line(x, n);
+            if (job.target && g.y[l] < 0) anchor = -infinity<T>();
+            else if (!is_finite(anchor)) hard(job, g.x[l] + begin * job.x_n, n, y, anchor, rest);
+            else if (y < n && y >= 0) rest = sum_but(x, y, n, anchor, T(job.sharpness));
             else if (job.mean) sums_of_line<true>(x, n, anchor, T(job.sharpness), rest, steps);
             else sums_of_line<false>(x, n, anchor, T(job.sharpness), rest, steps);
             s.anchor[l] = anchor, s.rest[l] = rest, s.steps[l] = steps;
         }
         for (int l = g.count; l < W; l++) s.anchor[l] = s.anchor[0], s.rest[l] = s.rest[0], s.steps[l] = s.steps[0];
         return s;
+    }
+
+    // Entry y left out
+
+    static T top_but(const T* x, int64_t y, int64_t n) {
+        T before = top_of_line(x, y), after = top_of_line(x + y + 1, n - y - 1);
+        return after > before ? after : before;
+    }
+
+    static T sum_but(const T* x, int64_t y, int64_t n, T anchor, T k) {
+        T before = 0, after = 0, steps = 0;
+        sums_of_line<false>(x, y, anchor, k, before, steps);
+        sums_of_line<false>(x + y + 1, n - y - 1, anchor, k, after, steps);
+        return before + after + 1;  // each went without one anchor
     }
 
     // Across the rows
@@ -145,11 +163,14 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
         V anchor = top_of_lanes(x, n);
         T k = T(job.sharpness);
         Stats<T> s = job.mean ? sums_of_lanes<true>(x, n, anchor, k) : sums_of_lanes<false>(x, n, anchor, k);
+        if (job.target)
+            for (int l = 0; l < W; l++)
+                if (g.y[l] < 0) s.anchor[l] = -infinity<T>(), s.rest[l] = 0;
         if (!any<T>(anchor - anchor != 0)) return s;
         for (int l = 0; l < W; l++)
-            if (!is_finite(anchor[l])) {
+            if (!is_finite(s.anchor[l]) && !(job.target && g.y[l] < 0)) {
                 T a = anchor[l], rest = 0;
-                hard(job, g.x[l] + begin * job.x_n, n, a, rest);
+                hard(job, g.x[l] + begin * job.x_n, n, job.target ? g.y[l] - begin : n, a, rest);
                 s.anchor[l] = a, s.rest[l] = rest, s.steps[l] = 0;
             }
         return s;
@@ -157,11 +178,13 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
 
     // Hard rows and pieces: the anchor is infinite, or nan where an entry is; rest counts the entries equal to it.
 
-    static void hard(const Job& job, int64_t offset, int64_t n, T& anchor, T& rest) {
+    // Entry y is left out, if there is one.
+    static void hard(const Job& job, int64_t offset, int64_t n, int64_t y, T& anchor, T& rest) {
         const S* x = Base::entry(job, offset);
         int64_t tops = 0;
         bool nan = false;
         for (int64_t j = 0; j < n; j++) {
+            if (j == y) continue;
             T next = widen(x[j * job.x_n]);
             nan |= next != next;
             tops += next == anchor;
@@ -228,6 +251,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
     }
 
     static void finish(const Job& job, const Group& g, const Stats<T>& s) {
+        if (job.target) return Loss<T, S>::finish(job, g, s.anchor, s.rest);
         Base::template put<S>(job, g, job.value, job.row_outer, job.row_inner, value_of(job, s));
         Base::template put<T>(job, g, job.anchor, job.row_outer, job.row_inner, s.anchor);
         Base::template put<T>(job, g, job.total, job.row_outer, job.row_inner, 1 + s.rest);
@@ -237,7 +261,8 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
 
     static V factor(const Job& job, const Group& g, V total) {
         V above = splat<T>(1);
-        if (job.grad) above = Base::template get<S>(job, g, job.grad, job.g_outer, job.g_inner, 0);
+        if (job.target) above = Loss<T, S>::pull(job, g);
+        else if (job.grad) above = Base::template get<S>(job, g, job.grad, job.g_outer, job.g_inner, 0);
         return above / total;
     }
 
@@ -248,6 +273,8 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
 
     static void weigh_along(const Job& job, const Group& g, int64_t begin, int64_t n, V anchor, V factor) {
         alignas(64) T scratch[SCRATCH_BYTES / sizeof(T)];
+        V pull = {};
+        if (job.target) pull = Loss<T, S>::pull(job, g);
         for (int l = 0; l < g.count; l++) {
             const T* x = Base::line(Base::entry(job, g.x[l] + begin * job.x_n), job.x_n, n, scratch);
             S* out = static_cast<S*>(job.weights) + g.w[l] + begin * job.w_n;
@@ -258,6 +285,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
                 for (int64_t j = 0; j < n; j++) w[j] = hard_weight(x[j], a, f);
             else
                 weigh_line(job, x, n, a, f, w);
+            if (job.target && Base::within(g.y[l], begin, n)) w[g.y[l] - begin] = -pull[l];
             if (direct) continue;
             for (int64_t j = 0; j < n; j++) narrow(w[j], out[j * job.w_n]);
         }
@@ -295,6 +323,11 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
                 for (int l = 0; l < W; l++)
                     if (is_hard[l]) weight[l] = hard_weight(at[l], anchor[l], factor[l]);
             store<T>(w + j * step, weight);
+        }
+        if (job.target) {
+            V pull = Loss<T, S>::pull(job, g);
+            for (int l = 0; l < W; l++)
+                if (Base::within(g.y[l], begin, n)) w[(g.y[l] - begin) * step + l] = -pull[l];
         }
         if (!direct) Base::from_lanes(job, g, begin, n, scratch);
     }

@@ -19,6 +19,7 @@ template <class T, class S> struct Rows {
         int64_t outer, inner, count;  // of the first row, and how many there are
         bool together;                // all of them in one run along the inner axis
         int64_t x[W], w[W];
+        int64_t y[W];                 // for the loss: the entry to leave out, or -1 where the row is ignored
     };
 
     static Group group(const Job& job, int64_t index) {
@@ -27,6 +28,7 @@ template <class T, class S> struct Rows {
         g.outer = o, g.inner = i;
         g.count = job.rows - first < W ? job.rows - first : W;
         g.together = i + g.count <= job.inner;
+        if (job.target) targets(job, g);
         if (g.together) {
             for (int64_t l = 0; l < W; l++) {
                 int64_t at = i + (l < g.count ? l : g.count - 1);
@@ -41,6 +43,13 @@ template <class T, class S> struct Rows {
             if (l + 1 < g.count && ++i == job.inner) i = 0, o++;
         }
         return g;
+    }
+
+    static void targets(const Job& job, Group& g) {
+        each_row(job, g, job.target, job.row_outer, job.row_inner, [&](const int64_t& at, int l) {
+            g.y[l] = at == job.ignored ? -1 : at;
+        });
+        for (int l = g.count; l < W; l++) g.y[l] = g.y[g.count - 1];
     }
 
     static const S* entry(const Job& job, int64_t offset) { return static_cast<const S*>(job.x) + offset; }
@@ -101,7 +110,7 @@ template <class T, class S> struct Rows {
 
     // Entries begin..begin + n; in scratch, step W, unless the rows are neighbours in memory.
     static Across across(const Job& job, const Group& g, int64_t begin, int64_t n, T* scratch) {
-        if (SAME && apart_by(1, g, g.x, job.x_inner))
+        if (SAME && !job.target && apart_by(1, g, g.x, job.x_inner))
             return {reinterpret_cast<const T*>(entry(job, g.x[0] + begin * job.x_n)), job.x_n};
         if (one_block(job, g, g.x, job.x_n, job.x_inner)) {
             into_lanes(job, g, scratch);
@@ -110,8 +119,13 @@ template <class T, class S> struct Rows {
                 const S* x = entry(job, g.x[l] + begin * job.x_n);
                 for (int64_t j = 0; j < n; j++) scratch[j * W + l] = widen(x[j * job.x_n]);
             }
+        if (job.target)
+            for (int l = 0; l < W; l++)
+                if (within(g.y[l], begin, n)) scratch[(g.y[l] - begin) * W + l] = -T(__builtin_inf());
         return {scratch, W};
     }
+
+    static bool within(int64_t j, int64_t begin, int64_t n) { return j >= begin && j < begin + n; }
 
     // Short rows one after the other, so that the group is one run of W n entries.
     static bool one_block(const Job& job, const Group& g, const int64_t* offsets, int64_t along, int64_t across) {

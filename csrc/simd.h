@@ -31,6 +31,7 @@ template <> struct Simd<float> {
     using Bits = int32_t;
     static constexpr int W = VECTOR_BYTES / 4, mantissa = 23, bias = 127;
     static constexpr float round = 0x1.8p23f;         // adding it rounds to an integer, in the last bits of the sum
+    static constexpr float largest = __FLT_MAX__;
     static constexpr float vanishing = -110;          // exp of it is 0, and of all below
     static constexpr float log2e = 0x1.715476p+0f;
     static constexpr float ln2_high = 0x1.62ep-1f;    // 12 bits: times an integer of 12 bits it is exact
@@ -44,6 +45,7 @@ template <> struct Simd<double> {
     using Bits = int64_t;
     static constexpr int W = VECTOR_BYTES / 8, mantissa = 52, bias = 1023;
     static constexpr double round = 0x1.8p52;
+    static constexpr double largest = __DBL_MAX__;
     static constexpr double vanishing = -760;
     static constexpr double log2e = 0x1.71547652b82fep+0;
     static constexpr double ln2_high = 0x1.62e42feep-1;

@@ -146,9 +146,16 @@ void ask_for_large_pages(void* memory, int64_t bytes) {
 #endif
 }
 
+void set_weights(Job& job, Type type, void* weights, int64_t outer, int64_t n, int64_t inner) {
+    job.weights = weights, job.w_outer = outer, job.w_n = n, job.w_inner = inner;
+    int64_t bytes = job.outer * job.n * job.inner * SIZES[type];
+    job.stream = bytes >= STREAM;
+    ask_for_large_pages(weights, bytes);
+}
+
 }  // namespace
 
-EXPORT int smoothmax_version() { return 2; }
+EXPORT int smoothmax_version() { return 3; }
 
 EXPORT void smoothmax_use_threads(void* torch_parallel_for) {
     parallel_for = reinterpret_cast<ParallelFor>(torch_parallel_for);
@@ -191,12 +198,44 @@ EXPORT int smoothmax_weights(int type, const void* x, int64_t outer, int64_t n, 
     job.anchor = anchor, job.total = total;
     job.row_outer = inner, job.row_inner = 1;
     job.grad = grad, job.g_outer = g_outer, job.g_inner = g_inner;
-    job.weights = weights, job.w_outer = w_outer, job.w_n = w_n, job.w_inner = w_inner;
-    int64_t bytes = outer * n * inner * SIZES[type];
-    job.stream = bytes >= STREAM;
-    ask_for_large_pages(weights, bytes);
+    set_weights(job, Type(type), weights, w_outer, w_n, w_inner);
     arrange(job, Type(type));
     if (!anchor) return run_with_room(job, Type(type));
+    run(job, Type(type), WEIGHT);
+    return 0;
+}
+
+// Softmax cross-entropy of each row of x[outer][n][inner]: the loss, and what the backward pass needs. 2 where a target
+// lies outside the classes.
+EXPORT int smoothmax_loss(int type, const void* x, int64_t outer, int64_t n, int64_t inner, int64_t x_outer, int64_t x_n,
+                          int64_t x_inner, double scale, const int64_t* target, int64_t ignored, double margin,
+                          void* loss, void* anchor, void* total, void* push) {
+    for (int64_t r = 0; r < outer * inner; r++)
+        if (target[r] != ignored && (target[r] < 0 || target[r] >= n)) return 2;
+    Job job = {};
+    job.x = x, job.outer = outer, job.n = n, job.inner = inner;
+    job.x_outer = x_outer, job.x_n = x_n, job.x_inner = x_inner;
+    job.sharpness = scale, job.target = target, job.ignored = ignored, job.margin = margin;
+    job.value = loss, job.anchor = anchor, job.total = total, job.push = push;
+    job.row_outer = inner, job.row_inner = 1;
+    arrange(job, Type(type));
+    return run_with_room(job, Type(type));
+}
+
+// The gradient of these losses, times grad[outer][inner].
+EXPORT int smoothmax_loss_gradient(int type, const void* x, int64_t outer, int64_t n, int64_t inner, int64_t x_outer,
+                                   int64_t x_n, int64_t x_inner, double scale, const int64_t* target, int64_t ignored,
+                                   void* anchor, void* total, void* push, const void* grad, int64_t g_outer,
+                                   int64_t g_inner, void* gradient, int64_t w_outer, int64_t w_n, int64_t w_inner) {
+    Job job = {};
+    job.x = x, job.outer = outer, job.n = n, job.inner = inner;
+    job.x_outer = x_outer, job.x_n = x_n, job.x_inner = x_inner;
+    job.sharpness = scale, job.target = target, job.ignored = ignored;
+    job.anchor = anchor, job.total = total, job.push = push;
+    job.row_outer = inner, job.row_inner = 1;
+    job.grad = grad, job.g_outer = g_outer, job.g_inner = g_inner;
+    set_weights(job, Type(type), gradient, w_outer, w_n, w_inner);
+    arrange(job, Type(type));
     run(job, Type(type), WEIGHT);
     return 0;
 }

@@ -13,6 +13,7 @@ from smoothmax._checks import check_finite, check_floating, check_positive
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.kernels import cross_entropy as native
 from smoothmax.kernels import reference
 from smoothmax.kernels.others import logsumexp_of_others
 
@@ -76,13 +77,16 @@ def softmax_cross_entropy(
     check_reduction(reduction, num_items)
     _check_knobs(scale, margin, label_smoothing)
     with full_precision(scores):
-        z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
-        weight = None if weight is None else _class_weights(weight, z)
+        classes_last = scores.movedim(0 if scores.ndim == 1 else 1, -1)
+        weight = None if weight is None else _class_weights(weight, classes_last)
         if target.is_floating_point():
+            z = widen(classes_last)
             losses, divisor = _from_probabilities(z, target, scale, margin, weight, label_smoothing)
         else:
             indices = class_indices(target)
-            losses, divisor = _from_indices(z, indices, scale, margin, weight, ignore_index, label_smoothing)
+            losses, divisor = _from_indices(
+                classes_last, indices, scale, margin, weight, ignore_index, label_smoothing
+            )
         return reduce_rows(losses, divisor, reduction, num_items)
 
 
@@ -114,27 +118,35 @@ def _from_indices(
     ignore_index: int,
     smoothing: float,
 ) -> tuple[Tensor, Tensor]:
+    """Losses of rows and what they are divided by; z of any floating type, classes last."""
     if target.shape != z.shape[:-1]:
         raise ValueError(_shape_message(z, target))
     check_fit("scale", scale, target.shape)
     check_fit("margin", margin, target.shape)
     kept = target != ignore_index
     safe = torch.where(kept, target, 0)
-    k, m = _per_row(scale, z), _per_row(margin, z)
-    own = _target_scores(z, target, ignore_index)
-    nll = target_cross_entropy(z, own, safe, k, m)
-    row_weight = torch.ones_like(nll) if weight is None else weight[safe]
-    losses = row_weight * nll
-    if smoothing:
-        # -ln p_c = nll + k (z_y - m - z_c) for the other classes, nll for the target itself.
-        others = (own - m).unsqueeze(-1) - z
-        others = others.scatter(-1, safe.unsqueeze(-1), 0.0)
-        others = torch.where(kept.unsqueeze(-1), others, 0)  # no 0 * inf where all is masked
-        each = nll.unsqueeze(-1) + _along(k, others)
-        spread = (each if weight is None else weight * each).mean(-1)
-        losses = (1 - smoothing) * losses + smoothing * spread
+    row_weight = torch.ones_like(kept, dtype=_wide(z)) if weight is None else weight[safe]
+    if not smoothing and native.serves(z, target, scale, margin):
+        dim = min(1, z.ndim - 1)  # where the classes lie in memory
+        nll = native.cross_entropy(z.movedim(-1, dim), target, dim, float(scale), float(margin), ignore_index)
+        losses = row_weight * nll
+    else:
+        z = widen(z)
+        k, m, own = _per_row(scale, z), _per_row(margin, z), _target_scores(z, target, ignore_index)
+        nll = target_cross_entropy(z, own, safe, k, m)
+        losses = row_weight * nll
+        if smoothing:
+            each = nll.unsqueeze(-1) + _along(k, _leads(z, own - m, safe, kept))
+            spread = (each if weight is None else weight * each).mean(-1)
+            losses = (1 - smoothing) * losses + smoothing * spread
     row_weight = torch.where(kept, row_weight, 0)
     return torch.where(kept, losses, 0), row_weight.sum()
+
+
+def _leads(z: Tensor, own: Tensor, target: Tensor, kept: Tensor) -> Tensor:
+    """Of the target, its score less the margin, over each other class: -ln p_c = nll + k (z_y - m - z_c)."""
+    others = (own.unsqueeze(-1) - z).scatter(-1, target.unsqueeze(-1), 0.0)
+    return torch.where(kept.unsqueeze(-1), others, 0)  # no 0 * inf where all is masked
 
 
 def _from_probabilities(
@@ -207,7 +219,11 @@ def _class_weights(weight: Tensor, z: Tensor) -> Tensor:
         raise ValueError(
             f"`weight` must have one entry per class, shape {tuple(z.shape[-1:])}, got {tuple(weight.shape)}."
         )
-    return weight.to(z.dtype)
+    return weight.to(_wide(z))
+
+
+def _wide(z: Tensor) -> torch.dtype:
+    return torch.promote_types(z.dtype, torch.float32)
 
 
 def _shape_message(z: Tensor, target: Tensor) -> str:

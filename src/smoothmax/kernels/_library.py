@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 2
+VERSION = 3
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
@@ -88,6 +88,9 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_forward.argtypes = [*rows, flag, pointer, pointer, pointer]
     grad, weights = [pointer, *[integer] * 2], [pointer, *[integer] * 3]
     library.smoothmax_weights.argtypes = [*rows, pointer, pointer, *grad, *weights]
+    losses = [pointer, integer, number, *[pointer] * 4]  # target, the index ignored, margin, results
+    library.smoothmax_loss.argtypes = [*rows, *losses]
+    library.smoothmax_loss_gradient.argtypes = [*rows, pointer, integer, *[pointer] * 3, *grad, *weights]
     library.smoothmax_kept.argtypes = [integer, flag, flag]
     library.smoothmax_kept.restype = pointer
     library.smoothmax_instructions.restype = ctypes.c_char_p

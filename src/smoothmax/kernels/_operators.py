@@ -46,8 +46,8 @@ def rows_of(x: Tensor, dims: Sequence[int]) -> Rows:
     return Rows(x, sizes, x.stride())
 
 
-def _aligned(x: Tensor) -> Tensor:
-    # NumPy can view a file at any byte; compilers rely on numbers lying at multiples of their size.
+def aligned(x: Tensor) -> Tensor:
+    """X, or a copy: NumPy can view a file at any byte, compilers rely on multiples of a number's size."""
     return x.clone() if x.data_ptr() % x.element_size() else x
 
 
@@ -88,7 +88,7 @@ def wide(x: Tensor) -> torch.dtype:
 
 
 def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> Tensor:
-    rows, value = rows_of(_aligned(x), dims), _fake_logsumexp(x, dims, sharpness, mean)
+    rows, value = rows_of(aligned(x), dims), _fake_logsumexp(x, dims, sharpness, mean)
     _forward(rows, sharpness, mean, value.data_ptr(), None, None)
     return value
 
@@ -96,17 +96,17 @@ def _logsumexp(x: Tensor, dims: Sequence[int], sharpness: float, mean: bool) -> 
 def _logsumexp_parts(
     x: Tensor, dims: Sequence[int], sharpness: float, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows, parts = rows_of(_aligned(x), dims), _fake_parts(x, dims, sharpness, mean)
+    rows, parts = rows_of(aligned(x), dims), _fake_parts(x, dims, sharpness, mean)
     _forward(rows, sharpness, mean, *(part.data_ptr() for part in parts))
     return parts
 
 
 def _forward(rows: Rows, sharpness: float, mean: bool, *results: int | None) -> None:
-    _succeed(_library.smoothmax_forward(*_arguments(rows), sharpness, mean, *results))
+    succeed(_library.smoothmax_forward(*arguments(rows), sharpness, mean, *results))
 
 
 def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
-    x = _aligned(x)
+    x = aligned(x)
     rows = rows_of(x, dims)
     out, out_rows = like(x, dims, rows, empty_like)
     _weights(rows, sharpness, (None, None), (None, 0, 0), out_rows)
@@ -116,7 +116,7 @@ def _softmax(x: Tensor, dims: Sequence[int], sharpness: float) -> Tensor:
 def _logsumexp_backward(
     grad: Tensor, x: Tensor, anchor: Tensor, total: Tensor, dims: Sequence[int], sharpness: float
 ) -> Tensor:
-    x = _aligned(x)
+    x = aligned(x)
     rows = rows_of(x, dims)
     outer, _, inner = rows.sizes
     for part in (anchor, total):
@@ -124,7 +124,7 @@ def _logsumexp_backward(
         if part.dtype != wide(x) or part.numel() != outer * inner or not part.is_contiguous():
             raise ValueError("`anchor` and `total` must be those of `logsumexp_parts` for this x.")
     out, out_rows = like(x, dims, rows, empty_like)
-    grad = _aligned(grad.to(x.dtype).reshape(outer, inner))
+    grad = aligned(grad.to(x.dtype).reshape(outer, inner))
     _weights(
         rows, sharpness, (anchor.data_ptr(), total.data_ptr()), (grad.data_ptr(), *grad.stride()), out_rows
     )
@@ -134,14 +134,16 @@ def _logsumexp_backward(
 def _weights(rows: Rows, sharpness: float, known: Addresses, factor: Addresses, out: Rows) -> None:
     """exp(k (x - anchor)) / total, times the factor; those two are computed first where they are None."""
     where = (out.tensor.data_ptr(), *out.strides)
-    _succeed(_library.smoothmax_weights(*_arguments(rows), sharpness, *known, *factor, *where))
+    succeed(_library.smoothmax_weights(*arguments(rows), sharpness, *known, *factor, *where))
 
 
-def _arguments(rows: Rows) -> tuple[int, ...]:
+def arguments(rows: Rows) -> tuple[int, ...]:
+    """Type, address, sizes and strides, as every function of the library begins."""
     return CODES[rows.tensor.dtype], rows.tensor.data_ptr(), *rows.sizes, *rows.strides
 
 
-def _succeed(failure: int) -> None:
+def succeed(failure: int) -> None:
+    """Raise where the library answers that it failed."""
     if failure:
         raise MemoryError("There is no memory for the sums of rows that are computed in pieces.")
 
@@ -168,23 +170,28 @@ def _fake_backward(
 
 
 _operators = torch.library.Library("smoothmax", "DEF")
-for _schema, _run, _fake in (
-    ("logsumexp(Tensor x, int[] dims, float sharpness, bool mean) -> Tensor", _logsumexp, _fake_logsumexp),
-    (
-        "logsumexp_parts(Tensor x, int[] dims, float sharpness, bool mean)"
-        " -> (Tensor value, Tensor anchor, Tensor total)",
-        _logsumexp_parts,
-        _fake_parts,
-    ),
-    ("softmax(Tensor x, int[] dims, float sharpness) -> Tensor", _softmax, _fake_softmax),
-    (
-        "logsumexp_backward(Tensor grad, Tensor x, Tensor anchor, Tensor total, int[] dims, float sharpness)"
-        " -> Tensor",
-        _logsumexp_backward,
-        _fake_backward,
-    ),
-):
-    _operators.define(_schema)
+
+
+def define(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """An operator of torch: what it computes on the CPU, and the shapes of that."""
+    name = schema.partition("(")[0]
+    _operators.define(schema)
     if LIBRARY is not None:
-        _operators.impl(_schema.partition("(")[0], _run, "CPU")
-    torch.library.register_fake(f"smoothmax::{_schema.partition('(')[0]}", _fake, lib=_operators)
+        _operators.impl(name, run, "CPU")
+    torch.library.register_fake(f"smoothmax::{name}", fake, lib=_operators)
+
+
+define("logsumexp(Tensor x, int[] dims, float sharpness, bool mean) -> Tensor", _logsumexp, _fake_logsumexp)
+define(
+    "logsumexp_parts(Tensor x, int[] dims, float sharpness, bool mean)"
+    " -> (Tensor value, Tensor anchor, Tensor total)",
+    _logsumexp_parts,
+    _fake_parts,
+)
+define("softmax(Tensor x, int[] dims, float sharpness) -> Tensor", _softmax, _fake_softmax)
+define(
+    "logsumexp_backward(Tensor grad, Tensor x, Tensor anchor, Tensor total, int[] dims, float sharpness)"
+    " -> Tensor",
+    _logsumexp_backward,
+    _fake_backward,
+)

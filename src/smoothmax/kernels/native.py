@@ -68,11 +68,12 @@ def _reduce(x: Tensor, k: float, dims: Dims, mean: bool) -> Tensor:
 
 def _is_recorded(x: Tensor) -> bool:
     """Whether anything wants a derivative of what is made of x, or a batch of it."""
-    return (
-        (x.requires_grad and torch.is_grad_enabled())
-        or _transformed()
-        or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
-    )
+    return (x.requires_grad and torch.is_grad_enabled()) or is_transformed(x)
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether torch.func or forward-mode differentiation asks for rules of their own."""
+    return _transformed() or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
 class _LogSumExp(torch.autograd.Function):
