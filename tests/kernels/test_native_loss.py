@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from _native import F32, F64, HALVES, needs_library
 from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -272,7 +271,7 @@ def test_the_operators_refuse_what_does_not_fit():
     x, target = torch.randn(3, 5), torch.tensor([0, 1, 2])
     for bad in (target[:2], target.int(), torch.zeros(3, 2, dtype=torch.int64)[:, 0]):
         with pytest.raises(
-            ValueError, match="target must be contiguous torch.int64, one number for each row"
+            ValueError, match=r"target must be contiguous torch\.int64, one number for each row"
         ):
             ops.cross_entropy(x, bad, 1, 1.0, 0.0, -100)
     loss, *parts = ops.cross_entropy(x, target, 1, 1.0, 0.0, -100)
