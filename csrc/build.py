@@ -23,6 +23,10 @@ INSTRUCTIONS = {"baseline": ""}
 if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTIONS["avx2"] = "-mavx2 -mfma"
     INSTRUCTIONS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512"
+    #: For matrix products only.
+    MATRIX_UNIT = INSTRUCTIONS["avx512"] + " -mavx512bf16 -mamx-tile -mamx-bf16"
+else:
+    MATRIX_UNIT = ""
 
 
 class CannotBuild(Exception):
@@ -45,12 +49,20 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
     flags = f"{FLAGS} {SANITIZE if sanitize else ''}".split()
     with tempfile.TemporaryDirectory() as folder:
         objects = []
+
+        def compile_(source: str, name: str, *extra: str) -> None:
+            objects.append(Path(folder) / f"{source}_{name}.o")
+            run(cxx, *flags, *extra, "-c", SOURCE / f"{source}.cpp", "-o", objects[-1])
+
         for name, extra in INSTRUCTIONS.items():
-            objects.append(Path(folder) / f"{name}.o")
-            run(cxx, *flags, *extra.split(), f"-DISA={name}", "-c", SOURCE / "kernels.cpp", "-o", objects[-1])
-        for name in ("smoothmax", "kept"):
-            objects.append(Path(folder) / f"{name}.o")
-            run(cxx, *flags, "-c", SOURCE / f"{name}.cpp", "-o", objects[-1])
+            for source in ("kernels", "many_class"):
+                compile_(source, name, f"-DISA={name}", *extra.split())
+        matrix_unit = knows(cxx, MATRIX_UNIT)
+        if matrix_unit:
+            compile_("many_class", "amx", "-DISA=amx", *MATRIX_UNIT.split())
+        for source in ("smoothmax", "kept"):
+            compile_(source, "calls")
+        compile_("many_class_calls", "calls", *(["-DWITH_AMX"] if matrix_unit else []))
         library = Path(folder) / NAME
         unneeded = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
         run(cxx, *flags, "-shared", *unneeded, *objects, "-o", library)
@@ -59,6 +71,12 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
         shutil.copyfile(library, whole)
         whole.replace(target)
     return target
+
+
+def knows(cxx: str, flags: str) -> bool:
+    """Whether the compiler takes these flags, of which there are some."""
+    command = [cxx, *flags.split(), "-E", "-x", "c++", os.devnull]
+    return bool(flags) and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def run(*command: object) -> None:

@@ -10,9 +10,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "driver.h"
 #include "job.h"
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
 
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)
@@ -30,7 +29,6 @@ constexpr const Kernels* ALL[] = {
 
 constexpr int64_t SIZES[] = {4, 8, 2, 2};  // bytes, by type
 
-using Range = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, Range range, void* context);
 
 constexpr int64_t STREAM = int64_t(4) << 20;  // bytes of results that go past the caches
@@ -74,8 +72,7 @@ void run(const Job& job, Type type, Stage stage) {
     int64_t entries = kernels->lanes[type] * (apart ? job.piece : job.n);
     int64_t grain = entries < GRAIN ? GRAIN / entries : 1;
     Work work = {&job, stage, kernels->run[type]};
-    if (!parallel_for || tasks <= grain || parallel_for(0, tasks, grain, run_range, &work) != 0)
-        work.run(job, stage, 0, tasks);
+    in_parallel(tasks, grain, run_range, &work);
 }
 
 void swap(int64_t& a, int64_t& b) {
@@ -110,13 +107,6 @@ void run_all(Job& job, Type type) {
     if (job.weights) run(job, type, WEIGHT);
 }
 
-// Memory for the length of a call.
-struct Room {
-    void* at;
-    explicit Room(int64_t bytes) : at(aligned_alloc(64, (bytes + 64) / 64 * 64)) {}
-    ~Room() { free(at); }
-};
-
 // Every stage of a job, with room for what the stages tell each other; 1 where memory is short.
 int run_with_room(Job& job, Type type) {
     if (job.pieces == 1) {
@@ -130,6 +120,12 @@ int run_with_room(Job& job, Type type) {
     if (!job.anchor) job.anchor = anchor.at, job.total = total.at;
     run_all(job, type);
     return 0;
+}
+
+}  // namespace
+
+void in_parallel(int64_t tasks, int64_t grain, Range range, void* context) {
+    if (!parallel_for || tasks <= grain || parallel_for(0, tasks, grain, range, context) != 0) range(0, tasks, context);
 }
 
 // Fresh memory comes in pages of 4 KiB, each of which costs more to get than to fill: ask for large ones. Below 32 MiB
@@ -146,6 +142,8 @@ void ask_for_large_pages(void* memory, int64_t bytes) {
 #endif
 }
 
+namespace {
+
 void set_weights(Job& job, Type type, void* weights, int64_t outer, int64_t n, int64_t inner) {
     job.weights = weights, job.w_outer = outer, job.w_n = n, job.w_inner = inner;
     int64_t bytes = job.outer * job.n * job.inner * SIZES[type];
@@ -155,7 +153,7 @@ void set_weights(Job& job, Type type, void* weights, int64_t outer, int64_t n, i
 
 }  // namespace
 
-EXPORT int smoothmax_version() { return 3; }
+EXPORT int smoothmax_version() { return 4; }
 
 EXPORT void smoothmax_use_threads(void* torch_parallel_for) {
     parallel_for = reinterpret_cast<ParallelFor>(torch_parallel_for);

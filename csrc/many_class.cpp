@@ -1,0 +1,431 @@
+// The many-class head: log-sum-exp over the classes other than a row's own, and its derivatives, without ever holding
+// all scores. Compiled once for each instruction set, ISA being its name.
+//
+// A tile of classes meets a block of rows. Scores are computed class by class, S = W X^T, so that a register holds
+// neighbouring rows: maxima and sums need no joining of lanes. Backward computes the tile again, makes of it
+//
+//     q_nj = lse_grad_n exp(logit_nj - lse_n) scale_n / |w_j|,    for the target score_grad_n / |w_j|,
+//
+// and adds Q W to the rows' derivatives and writes Q^T X, less its part along w_j, to those of the prototypes; X is
+// divided by its lengths beforehand. The tile,
+// both forms of its prototypes and the products live in the second-level cache; each thread has its own.
+
+#include "many_class.h"
+
+#if defined(__AMX_BF16__)
+#include "gemm_amx.h"
+using Gemm = Amx;
+#else
+#include "gemm.h"
+using Gemm = Fma;
+#endif
+
+namespace {
+
+using V = Vec<float>;
+using I = Int<float>;
+constexpr int W = Simd<float>::W;
+constexpr float LOWEST = -__builtin_inff();
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Where everything lies in the room, in bytes. What a task has for itself begins at `task`.
+struct Plan {
+    int64_t rows, features, block, blocks, tile, tiles, stride;  // padded; stride of a tile's scores and of products
+    int64_t scale, lse_grad, score_grad, lse, target, unit, unit_inverse, xs, xw, xs_step, xw_step, task, task_step;
+    int64_t top, total, dscale, dx, ws, wd, s, q, qt, g, inverse, bias, offset, sums, all;
+
+    explicit Plan(const ManyClass& job) {
+        rows = round_up(job.rows, Gemm::ROW_PAD);
+        features = round_up(job.features, Gemm::FEATURE_PAD);
+        block = least(rows, Gemm::ROWS);
+        blocks = (rows + block - 1) / block;
+        int64_t share = (job.classes + job.tasks - 1) / job.tasks;
+        tile = least(Gemm::CLASSES, round_up(share, Gemm::CLASS_PAD));
+        tiles = (job.classes + tile - 1) / tile;
+        stride = block + 16;
+        all = 0;
+        bool back = job.lse_grad != nullptr;
+        scale = take(4 * blocks * block), target = take(8 * blocks * block), lse = take(4 * blocks * block);
+        lse_grad = take(4 * blocks * block), score_grad = take(4 * blocks * block);
+        unit = take(job.normalize ? 4 * job.rows * job.features : 0), unit_inverse = take(4 * job.rows);
+        xs_step = padded(Gemm::right_bytes(features, block)), xs = take(blocks * xs_step);
+        xw_step = back ? padded(Gemm::right_bytes(block, features)) : 0, xw = take(blocks * xw_step);
+        task = all, all = 0;
+        top = take(back ? 0 : 4 * blocks * block), total = take(back ? 0 : 8 * blocks * block);
+        inverse = take(4 * tile), bias = take(4 * tile), offset = take(4 * tile);
+        ws = take(Gemm::left_bytes(tile, features));
+        s = take(4 * tile * stride);
+        dscale = take(back ? 8 * blocks * block : 0);
+        dx = take(back ? 4 * blocks * block * (features + 16) : 0);
+        wd = take(back ? Gemm::right_bytes(tile, features) : 0);
+        q = take(back ? Gemm::left_bytes(block, tile) : 0), qt = take(back ? Gemm::left_bytes(tile, block) : 0);
+        g = take(back ? 4 * tile * (features + 16) : 0);
+        sums = take(back ? 2 * 4 * W * tile : 0);
+        task_step = all, all = task + job.tasks * task_step;
+    }
+
+    static int64_t padded(int64_t bytes) { return round_up(bytes, 64); }
+    int64_t take(int64_t bytes) {
+        int64_t at = all;
+        all += padded(bytes);
+        return at;
+    }
+};
+
+// The room of one task, and the addresses in it.
+struct Place {
+    const ManyClass& job;
+    const Plan& plan;
+    char* base;
+    template <class T> T* at(int64_t offset) const { return reinterpret_cast<T*>(base + offset); }
+    template <class T> T* shared(int64_t offset) const { return reinterpret_cast<T*>(static_cast<char*>(job.room) + offset); }
+};
+
+void refuse(const ManyClass& job) { __atomic_store_n(job.refused, 1, __ATOMIC_RELAXED); }
+
+// a . b
+float dot(const float* a, const float* b, int64_t n) {
+    V part[4] = {};
+    int64_t i = 0;
+    for (; i + 4 * W <= n; i += 4 * W)
+        for (int u = 0; u < 4; u++) part[u] += load(a + i + u * W) * load(b + i + u * W);
+    for (; i < n; i += W) {
+        int there = least(W, n - i);
+        part[0] += load_some<float>(a + i, there, 0) * load_some<float>(b + i, there, 0);
+    }
+    return sum<float>((part[0] + part[1]) + (part[2] + part[3]));
+}
+
+// Squares of lengths beyond these are too large for products in parts of eight bits, or too small.
+constexpr float SMALLEST = 0x1p-80f, LARGEST = 0x1p80f;
+
+// 1 over the length of a row or prototype; 0 for one of zeros.
+float inverse_length(const ManyClass& job, const float* w) {
+    float length = dot(w, w, job.features);
+    if (!(length <= LARGEST)) refuse(job);
+    if (!job.normalize) return 1;
+    if (length < SMALLEST) {
+        for (int64_t d = 0; d < job.features; d++)
+            if (w[d] != 0) refuse(job);
+        return 0;
+    }
+    return float(1 / __builtin_sqrt(double(length)));
+}
+
+// Rows that lie one after the other.
+struct Rows { const float* at; int64_t stride; };
+
+// The rows from `first` on, divided by their lengths where asked.
+Rows rows_from(const ManyClass& job, const Plan& plan, int64_t first) {
+    if (!job.normalize) return {job.x + first * job.x_stride, job.x_stride};
+    return {reinterpret_cast<float*>(static_cast<char*>(job.room) + plan.unit) + first * job.features, job.features};
+}
+
+// Rows, block by block.
+void pack(const ManyClass& job, int64_t begin, int64_t end) {
+    Plan plan(job);
+    Place all{job, plan, nullptr};
+    float *scale = all.shared<float>(plan.scale), *lse = all.shared<float>(plan.lse);
+    float *lse_grad = all.shared<float>(plan.lse_grad), *score_grad = all.shared<float>(plan.score_grad);
+    int64_t* target = all.shared<int64_t>(plan.target);
+    bool back = job.lse_grad;
+    for (int64_t b = begin; b < end; b++) {
+        int64_t first = b * plan.block, there = least(plan.block, job.rows - first);
+        for (int64_t n = first; n < first + there; n++) {
+            const float* x = job.x + n * job.x_stride;
+            float inverse = inverse_length(job, x);
+            all.shared<float>(plan.unit_inverse)[n] = inverse;
+            float* unit = all.shared<float>(plan.unit) + n * job.features;
+            for (int64_t d = 0; d < job.features && job.normalize; d++) unit[d] = inverse * x[d];
+            scale[n] = job.scale[n], target[n] = job.target[n];
+            if (!back) continue;
+            lse[n] = job.lse[n] == LOWEST ? 0 : job.lse[n];
+            lse_grad[n] = job.lse_grad[n], score_grad[n] = job.score_grad[n];
+        }
+        for (int64_t n = first + there; n < first + plan.block; n++)
+            scale[n] = lse[n] = lse_grad[n] = score_grad[n] = 0, target[n] = -1;
+        Rows x = rows_from(job, plan, first);
+        Gemm::right(x.at, job.features, there, 1, x.stride, plan.features, plan.block,
+                    all.shared<char>(plan.xs + b * plan.xs_step), true);
+        if (back)
+            Gemm::right(x.at, there, job.features, x.stride, 1, plan.block, plan.features,
+                        all.shared<char>(plan.xw + b * plan.xw_step), true);
+    }
+}
+
+// A tile of classes: its left operand, and what belongs to each of its classes.
+Gemm::Left open_tile(const Place& my, int64_t first, int64_t count) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
+    for (int64_t j = 0; j < plan.tile; j++) {
+        bool is = j < count;
+        my.at<float>(plan.inverse)[j] = is ? inverse_length(job, job.w + (first + j) * job.w_stride) : 0;
+        my.at<float>(plan.bias)[j] = is && job.bias ? job.bias[first + j] : 0;
+        my.at<float>(plan.offset)[j] = !is ? LOWEST : job.offset ? job.offset[first + j] : 0;
+    }
+    return Gemm::left(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile, plan.features,
+                      my.at<char>(plan.ws));
+}
+
+// The scores of the tile with a block of rows, before lengths and biases.
+void products(const Place& my, Gemm::Left w, int64_t b) {
+    const Plan& plan = my.plan;
+    Gemm::multiply(w, Gemm::packed(my.shared<char>(plan.xs + b * plan.xs_step), plan.features, plan.block), plan.tile,
+                   plan.block, plan.features, my.at<float>(plan.s), plan.stride, false);
+}
+
+// For each lane the target's place in the tile, or one that no class has.
+INLINE I target_in_tile(const int64_t* target, int64_t first, int64_t count) {
+    I place;
+    for (int l = 0; l < W; l++) {
+        int64_t y = target[l] - first;
+        place[l] = y >= 0 && y < count ? int32_t(y) : -1;
+    }
+    return place;
+}
+
+// Every task keeps of its classes, for each row, the largest logit and the sum of exp(logit - largest), in double.
+void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b) {
+    const Plan& plan = my.plan;
+    const float *inverse = my.at<float>(plan.inverse), *bias = my.at<float>(plan.bias), *offset = my.at<float>(plan.offset);
+    float* top = my.at<float>(plan.top) + b * plan.block;
+    double* total = my.at<double>(plan.total) + b * plan.block;
+    for (int64_t n = 0; n < plan.block; n += W) {
+        float* s = my.at<float>(plan.s) + n;
+        V scale = load(my.shared<float>(plan.scale) + b * plan.block + n);
+        I own = target_in_tile(my.shared<int64_t>(plan.target) + b * plan.block + n, first, count);
+        for (int64_t l = 0; l < W; l++)
+            if (own[l] >= 0)
+                my.job.score[b * plan.block + n + l] = s[own[l] * plan.stride + l] * inverse[own[l]] + bias[own[l]];
+        V largest[4];
+        for (V& t : largest) t = splat<float>(LOWEST);
+        for (int64_t j = 0; j < plan.tile; j++) {
+            V logit = (load(s + j * plan.stride) * inverse[j] + bias[j]) * scale + offset[j];
+            logit = own == int32_t(j) ? splat<float>(LOWEST) : logit;
+            store(s + j * plan.stride, logit);
+            largest[j % 4] = logit > largest[j % 4] ? logit : largest[j % 4];
+        }
+        for (int u = 1; u < 4; u++) largest[0] = largest[u] > largest[0] ? largest[u] : largest[0];
+        V before = load(top + n);
+        V anchor = largest[0] > before ? largest[0] : before;
+        store(top + n, anchor);
+        anchor = anchor == LOWEST ? V{} : anchor;
+        V sum[4] = {};
+        for (int64_t j = 0; j < plan.tile; j++) sum[j % 4] += exp<float>(load(s + j * plan.stride) - anchor);
+        V part = (sum[0] + sum[1]) + (sum[2] + sum[3]), kept = exp<float>(before - anchor);
+        for (int l = 0; l < W; l++) total[n + l] = total[n + l] * kept[l] + part[l];
+    }
+}
+
+void values(const ManyClass& job, int64_t begin, int64_t end) {
+    Plan plan(job);
+    Gemm::Session session;
+    for (int64_t task = begin; task < end; task++) {
+        Place my{job, plan, static_cast<char*>(job.room) + plan.task + task * plan.task_step};
+        for (int64_t n = 0; n < plan.blocks * plan.block; n++) {
+            my.at<float>(plan.top)[n] = LOWEST;
+            my.at<double>(plan.total)[n] = 0;
+        }
+        for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++) {
+            int64_t first = t * plan.tile, count = least(plan.tile, job.classes - first);
+            Gemm::Left w = open_tile(my, first, count);
+            for (int64_t b = 0; b < plan.blocks; b++) {
+                products(my, w, b);
+                values_of_block(my, first, count, b);
+            }
+        }
+    }
+}
+
+// The log-sum-exp of a row from those of all tasks.
+void join(const ManyClass& job, int64_t begin, int64_t end) {
+    Plan plan(job);
+    for (int64_t n = begin; n < end; n++) {
+        auto my = [&](int64_t task, int64_t offset) {
+            return static_cast<char*>(job.room) + plan.task + task * plan.task_step + offset;
+        };
+        float top = LOWEST;
+        for (int64_t t = 0; t < job.tasks; t++) {
+            float other = reinterpret_cast<float*>(my(t, plan.top))[n];
+            top = other > top ? other : top;
+        }
+        double total = 0;
+        for (int64_t t = 0; t < job.tasks && top != LOWEST; t++)
+            total += reinterpret_cast<double*>(my(t, plan.total))[n] *
+                     __builtin_exp(double(reinterpret_cast<float*>(my(t, plan.top))[n]) - top);
+        job.lse[n] = top == LOWEST ? top : float(top + __builtin_log(total));
+    }
+}
+
+// From scores to q, and the sums over classes (dscale) and over rows (of the classes).
+template <bool SUMS> void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b) {
+    const Plan& plan = my.plan;
+    const float *inverse = my.at<float>(plan.inverse), *bias = my.at<float>(plan.bias), *offset = my.at<float>(plan.offset);
+    float *of_offset = my.at<float>(plan.sums), *of_bias = of_offset + W * plan.tile;
+    double* dscale = my.at<double>(plan.dscale) + b * plan.block;
+    for (int64_t n = 0; n < plan.block; n += W) {
+        float* s = my.at<float>(plan.s) + n;
+        int64_t row = b * plan.block + n;
+        V scale = load(my.shared<float>(plan.scale) + row), lse = load(my.shared<float>(plan.lse) + row);
+        V lse_grad = load(my.shared<float>(plan.lse_grad) + row), score_grad = load(my.shared<float>(plan.score_grad) + row);
+        I own = target_in_tile(my.shared<int64_t>(plan.target) + row, first, count);
+        V sum[4] = {};
+        for (int64_t j = 0; j < plan.tile; j++) {
+            V score = load(s + j * plan.stride) * inverse[j] + bias[j];
+            V logit = score * scale + offset[j];
+            I is_own = own == int32_t(j);
+            V of_logit = exp<float>((is_own ? splat<float>(LOWEST) : logit) - lse) * lse_grad;
+            V of_score = is_own ? score_grad : of_logit * scale;
+            sum[j % 4] += of_logit * score;
+            store(s + j * plan.stride, of_score * inverse[j]);
+            if (SUMS) {
+                store(of_offset + j * W, load(of_offset + j * W) + of_logit);
+                store(of_bias + j * W, load(of_bias + j * W) + of_score);
+            }
+        }
+        V part = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        for (int l = 0; l < W; l++) dscale[n + l] += part[l];
+    }
+}
+
+// A result of classes: put, or added.
+INLINE void give(const ManyClass& job, float* to, float value) { *to = job.add ? *to + value : value; }
+
+// to = g - along w, added to what is there if so asked.
+template <bool ADD> void subtract(const float* g, float along, const float* w, int64_t n, float* to) {
+    int64_t i = 0;
+    for (; i + W <= n; i += W) {
+        V value = load(g + i) - along * load(w + i);
+        store(to + i, ADD ? load(to + i) + value : value);
+    }
+    for (; i < n; i++) to[i] = (ADD ? to[i] : 0) + (g[i] - along * w[i]);
+}
+
+// From Q^T X to the derivatives of the tile's prototypes: with lengths divided out they lie across the prototypes.
+void close_tile(const Place& my, int64_t first, int64_t count) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
+    for (int64_t j = 0; j < count && job.dw; j++) {
+        const float *g = my.at<float>(plan.g) + j * (plan.features + 16), *w = job.w + (first + j) * job.w_stride;
+        float* to = job.dw + (first + j) * job.features;
+        float inverse = my.at<float>(plan.inverse)[j];
+        float along = job.normalize ? dot(g, w, job.features) * inverse * inverse : 0;
+        if (job.add) subtract<true>(g, along, w, job.features, to);
+        else subtract<false>(g, along, w, job.features, to);
+    }
+    for (int64_t j = 0; j < count; j++) {
+        float* sums = my.at<float>(plan.sums);
+        if (job.doffset) give(job, job.doffset + first + j, sum<float>(load(sums + j * W)));
+        if (job.dbias) give(job, job.dbias + first + j, sum<float>(load(sums + (plan.tile + j) * W)));
+    }
+}
+
+void slopes_of_tile(const Place& my, int64_t first, int64_t count) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
+    Gemm::Left w = open_tile(my, first, count);
+    Gemm::Right wd = Gemm::right(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile,
+                                 plan.features, my.at<char>(plan.wd), false);
+    bool sums = job.dbias || job.doffset;
+    memset(my.at<float>(plan.sums), 0, sums ? 2 * 4 * W * plan.tile : 0);
+    float *s = my.at<float>(plan.s), *dx = my.at<float>(plan.dx);
+    int64_t wide = plan.features + 16;
+    for (int64_t b = 0; b < plan.blocks; b++) {
+        products(my, w, b);
+        if (sums) weights_of_block<true>(my, first, count, b);
+        else weights_of_block<false>(my, first, count, b);
+        Gemm::Left q = Gemm::left(s, plan.block, plan.tile, 1, plan.stride, plan.block, plan.tile, my.at<char>(plan.q));
+        Gemm::multiply(q, wd, plan.block, plan.features, plan.tile, dx + b * plan.block * wide, wide, true);
+        if (!job.dw) continue;
+        Gemm::Left qt = Gemm::left(s, plan.tile, plan.block, plan.stride, 1, plan.tile, plan.block, my.at<char>(plan.qt));
+        Gemm::multiply(qt, Gemm::packed(my.shared<char>(plan.xw + b * plan.xw_step), plan.block, plan.features),
+                       plan.tile, plan.features, plan.block, my.at<float>(plan.g), wide, b > 0);
+    }
+    close_tile(my, first, count);
+}
+
+void slopes(const ManyClass& job, int64_t begin, int64_t end) {
+    Plan plan(job);
+    Gemm::Session session;
+    for (int64_t task = begin; task < end; task++) {
+        Place my{job, plan, static_cast<char*>(job.room) + plan.task + task * plan.task_step};
+        memset(my.at<char>(plan.dscale), 0, 8 * plan.blocks * plan.block);
+        memset(my.at<char>(plan.dx), 0, 4 * plan.blocks * plan.block * (plan.features + 16));
+        for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++)
+            slopes_of_tile(my, t * plan.tile, least(plan.tile, job.classes - t * plan.tile));
+    }
+}
+
+// Sums of rows over the tasks, in order, so that they do not depend on who came first.
+void reduce(const ManyClass& job, int64_t begin, int64_t end) {
+    Plan plan(job);
+    Place all{job, plan, nullptr};
+    for (int64_t n = begin; n < end; n++) {
+        double dscale = 0;
+        float* to = job.dx + n * job.features;
+        for (int64_t task = 0; task < job.tasks; task++) {
+            Place my{job, plan, static_cast<char*>(job.room) + plan.task + task * plan.task_step};
+            const float* dx = my.at<float>(plan.dx) + n * (plan.features + 16);
+            for (int64_t d = 0; d < job.features; d++) to[d] = task ? to[d] + dx[d] : dx[d];
+            dscale += my.at<double>(plan.dscale)[n];
+        }
+        job.dscale[n] = float(dscale);
+        if (!job.normalize) continue;
+        const float* x = rows_from(job, plan, n).at;
+        float inverse = all.shared<float>(plan.unit_inverse)[n], along = dot(to, x, job.features);
+        for (int64_t d = 0; d < job.features; d++) to[d] = inverse * (to[d] - along * x[d]);
+    }
+}
+
+int64_t room(const ManyClass& job) { return Plan(job).all; }
+
+int64_t count(const ManyClass& job, ManyStage stage) {
+    return stage == PACK ? Plan(job).blocks : stage == VALUES || stage == SLOPES ? job.tasks : job.rows;
+}
+
+void run(const ManyClass& job, ManyStage stage, int64_t begin, int64_t end) {
+    switch (stage) {
+        case PACK: return pack(job, begin, end);
+        case VALUES: return values(job, begin, end);
+        case JOIN: return join(job, begin, end);
+        case SLOPES: return slopes(job, begin, end);
+        case REDUCE: return reduce(job, begin, end);
+    }
+}
+
+// One product, for tests and measurements: all operands packed, in one block.
+struct Product {
+    int64_t m, n, k, left, right, all;
+    Product(int64_t m_, int64_t n_, int64_t k_) {
+        m = round_up(m_, 32), n = round_up(n_, 32), k = round_up(k_, 32);
+        left = round_up(Gemm::left_bytes(m, k), 64), right = round_up(Gemm::right_bytes(k, n), 64);
+        all = left + right + 4 * m * n;
+    }
+};
+
+int64_t multiply_room(int64_t m, int64_t n, int64_t k) { return Product(m, n, k).all; }
+
+void multiply(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k, int a_transposed,
+              int b_transposed, int add, void* room) {
+    Product size(m, n, k);
+    Gemm::Session session;
+    char* at = static_cast<char*>(room);
+    float* padded = reinterpret_cast<float*>(at + size.left + size.right);
+    Gemm::Left left = Gemm::left(a, m, k, a_transposed ? 1 : k, a_transposed ? m : 1, size.m, size.k, at);
+    Gemm::Right right = Gemm::right(b, k, n, b_transposed ? 1 : n, b_transposed ? k : 1, size.k, size.n, at + size.left, true);
+    if (add)
+        for (int64_t i = 0; i < m; i++) memcpy(padded + i * size.n, c + i * n, 4 * n);
+    Gemm::multiply(left, right, size.m, size.n, size.k, padded, size.n, add);
+    for (int64_t i = 0; i < m; i++) memcpy(c + i * n, padded + i * size.n, 4 * n);
+}
+
+}  // namespace
+
+#define NAME_(isa) many_##isa
+#define NAME(isa) NAME_(isa)
+#define TEXT_(isa) #isa
+#define TEXT(isa) TEXT_(isa)
+
+extern const ManyKernels NAME(ISA);
+const ManyKernels NAME(ISA) = {TEXT(ISA), room, count, run, multiply, multiply_room};

@@ -1,0 +1,51 @@
+// What a call about many classes asks for, and the kernels that do it, as compiled for one instruction set.
+//
+// Notation: N rows x_n, C prototypes w_j, D features; y_n the target of row n. Of row n and class j
+//
+//     score = x_n . w_j (both divided by their lengths where asked) + bias_j,    logit = scale_n score + offset_j.
+//
+// Results are lse_n = ln sum_{j != y_n} exp(logit_nj) and the score of the target.
+#pragma once
+
+#include <stdint.h>
+
+struct ManyClass {
+    int64_t rows, classes, features;
+    const float *x, *w;
+    int64_t x_stride, w_stride;  // between rows, in numbers; features are neighbours
+    const int64_t* target;
+    const float* scale;           // one for each row
+    const float *bias, *offset;   // one for each class, or null; an offset of -inf leaves the class out
+    int normalize;
+    int64_t tasks;                // parts of the classes, each with sums of its own, joined in order
+
+    float *lse, *score;           // results forward; lse is given backward
+
+    // Backward: the derivatives of sum_n (lse_grad_n lse_n + score_grad_n score_n); those of classes may be null. With `add` those of classes are
+    // added to what is there: from rows before these.
+    const float *lse_grad, *score_grad;
+    float *dx, *dw, *dscale, *dbias, *doffset;
+    int add;
+
+    void* room;    // as many bytes as `room` asks for
+    int* refused;  // set where numbers are too large, too small or not finite: results are then void
+};
+
+enum ManyStage {
+    PACK,    // the rows, into the form in which products take them
+    VALUES,  // a part of the classes: maxima and sums
+    JOIN,    // from those of all parts to lse
+    SLOPES,  // a part of the classes: derivatives
+    REDUCE,  // from those of all parts to dx and dscale
+};
+
+struct ManyKernels {
+    const char* name;
+    int64_t (*room)(const ManyClass& job);                  // bytes
+    int64_t (*count)(const ManyClass& job, ManyStage stage);  // of tasks
+    void (*run)(const ManyClass& job, ManyStage stage, int64_t begin, int64_t end);
+    // For tests: c = a b, or c += a b, contiguous; a and b transposed where asked.
+    void (*multiply)(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k, int a_transposed,
+                     int b_transposed, int add, void* room);
+    int64_t (*multiply_room)(int64_t m, int64_t n, int64_t k);
+};

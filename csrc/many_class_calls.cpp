@@ -1,0 +1,174 @@
+// The calls for many classes: which kernels this processor runs, and rows in as many portions as fit their room.
+#include <string.h>
+
+#include "driver.h"
+#include "many_class.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+extern const ManyKernels many_baseline;
+#if defined(__x86_64__)
+extern const ManyKernels many_avx2, many_avx512;
+#if defined(WITH_AMX)
+extern const ManyKernels many_amx;
+#endif
+#endif
+
+namespace {
+
+// The best first.
+constexpr const ManyKernels* ALL[] = {
+#if defined(__x86_64__)
+#if defined(WITH_AMX)
+    &many_amx,
+#endif
+    &many_avx512, &many_avx2,
+#endif
+    &many_baseline};
+
+#if defined(WITH_AMX)
+// Whether there is a matrix unit for bfloat16, and the system lets this process use it.
+bool has_matrix_unit() {
+#if defined(__linux__)
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;  // bfloat16 in vectors
+    constexpr long ask = 0x1023, tiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, ask, tiles) == 0;
+#else
+    return false;
+#endif
+}
+#endif
+
+bool runs(const ManyKernels* candidate) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#if defined(WITH_AMX)
+    if (candidate == &many_amx) return wide && has_matrix_unit();
+#endif
+    if (candidate == &many_avx512) return wide;
+    if (candidate == &many_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return candidate == &many_baseline;
+}
+
+const ManyKernels* find(const char* name) {
+    for (const ManyKernels* candidate : ALL)
+        if ((!name || strcmp(name, candidate->name) == 0) && runs(candidate)) return candidate;
+    return nullptr;
+}
+
+const ManyKernels* chosen = nullptr;
+
+// Found at the first call, not at loading: it asks the system for the matrix unit.
+const ManyKernels* kernels() {
+    if (!chosen) chosen = find(nullptr);
+    return chosen;
+}
+
+struct Work {
+    const ManyKernels* kernels;
+    const ManyClass* job;
+    ManyStage stage;
+};
+
+void run_range(int64_t begin, int64_t end, void* context) {
+    const Work& work = *static_cast<const Work*>(context);
+    work.kernels->run(*work.job, work.stage, begin, end);
+}
+
+void run(const ManyKernels* with, const ManyClass& job, ManyStage stage) {
+    Work work = {with, &job, stage};
+    int64_t grain = stage == JOIN ? 4096 : stage == REDUCE ? 64 : 1;
+    in_parallel(with->count(job, stage), grain, run_range, &work);
+}
+
+constexpr int64_t BLOCK = 256;  // fewer rows would not pay for another visit of the prototypes
+
+// As many rows of the job as its kernels have room for.
+int64_t portion(const ManyKernels* with, ManyClass job, int64_t most) {
+    while (job.rows > BLOCK && with->room(job) > most) job.rows = (job.rows / 2 + BLOCK - 1) / BLOCK * BLOCK;
+    return job.rows;
+}
+
+enum Outcome { DONE, NO_MEMORY, REFUSED };
+
+// All rows, portion by portion, each with these stages.
+int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
+    const ManyKernels* with = kernels();
+    int64_t rows = job.rows, step = portion(with, job, most);
+    int refused = 0;
+    job.refused = &refused;
+    job.rows = step;
+    Room room(with->room(job));
+    if (!room.at) return NO_MEMORY;
+    job.room = room.at;
+    for (int64_t done = 0; done < rows && !refused; done += step) {
+        job.rows = rows - done < step ? rows - done : step;
+        for (ManyStage stage : stages) run(with, job, stage);
+        job.x += step * job.x_stride;
+        job.target += step, job.scale += step, job.lse += step;
+        if (job.score) job.score += step;
+        if (job.lse_grad) job.lse_grad += step, job.score_grad += step, job.dx += step * job.features, job.dscale += step;
+        job.add = 1;
+    }
+    return refused ? REFUSED : DONE;
+}
+
+}  // namespace
+
+// The instruction set in use.
+EXPORT const char* smoothmax_many_instructions() { return kernels()->name; }
+
+// For tests: take another one; 0 if it exists here.
+EXPORT int smoothmax_use_many_instructions(const char* name) {
+    const ManyKernels* found = find(name);
+    if (found) chosen = found;
+    return found == nullptr;
+}
+
+// Per row ln sum_{j != target} exp(logit_j) and the target's score; see many_class.h. Uses `most` bytes, or what a block of rows needs.
+EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
+                                 const float* w, int64_t w_stride, const int64_t* target, const float* scale,
+                                 const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
+                                 float* lse, float* score) {
+    ManyClass job = {};
+    job.rows = rows, job.classes = classes, job.features = features;
+    job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
+    job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
+    job.normalize = normalize, job.tasks = tasks, job.lse = lse, job.score = score;
+    return run_portions(job, most, {PACK, VALUES, JOIN});
+}
+
+// The derivatives of sum_n (lse_grad_n lse_n + score_grad_n score_n); contiguous, those of classes null where not wanted.
+EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
+                                 const float* w, int64_t w_stride, const int64_t* target, const float* scale,
+                                 const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
+                                 float* lse, const float* lse_grad, const float* score_grad, float* dx, float* dw,
+                                 float* dscale, float* dbias, float* doffset) {
+    ManyClass job = {};
+    job.rows = rows, job.classes = classes, job.features = features;
+    job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
+    job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
+    job.normalize = normalize, job.tasks = tasks, job.lse = lse;
+    job.lse_grad = lse_grad, job.score_grad = score_grad;
+    job.dx = dx, job.dw = dw, job.dscale = dscale, job.dbias = dbias, job.doffset = doffset;
+    if (dw) ask_for_large_pages(dw, 4 * classes * features);
+    return run_portions(job, most, {PACK, SLOPES, REDUCE});
+}
+
+// For tests and measurements: c = a b, or c += a b; m x k by k x n, contiguous, transposed where asked.
+EXPORT int smoothmax_multiply(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k,
+                              int a_transposed, int b_transposed, int add) {
+    Room room(kernels()->multiply_room(m, n, k));
+    if (!room.at) return NO_MEMORY;
+    kernels()->multiply(a, b, c, m, n, k, a_transposed, b_transposed, add, room.at);
+    return DONE;
+}

@@ -1,0 +1,126 @@
+"""The many-class primitive on the compiled kernels: float32 on the CPU, one prototype per class.
+
+The library refuses numbers whose squares leave float32's range, nan and infinities among them: `values` and
+`slopes` then give None, and the caller computes in plain torch, which gives what IEEE arithmetic gives.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from smoothmax.kernels._library import LIBRARY
+
+#: Bytes of workspace, for packed rows and what each thread has for itself; a block of 256 rows may take more.
+ROOM_BYTES = 28 << 20
+
+#: Products of two numbers that are worth another thread.
+WORTH_A_THREAD = 1 << 20
+
+_library: Any = LIBRARY
+_REFUSED = 2
+
+
+class Slopes(NamedTuple):
+    """Derivatives by operand, None where none was asked for."""
+
+    input: Tensor
+    prototypes: Tensor | None
+    scale: Tensor
+    bias: Tensor | None
+    offset: Tensor | None
+
+
+def serves(operands: dict[str, Tensor], where: Tensor | None) -> bool:
+    """Whether the library computes this."""
+    if LIBRARY is None or torch.compiler.is_compiling():
+        return False
+    if operands["prototypes"].ndim != 2 or (where is not None and where.ndim != 1):
+        return False
+    return all(map(_fits, operands.values()))
+
+
+def _fits(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and tensor.dtype == torch.float32
+        and tensor.numel() > 0
+        and tensor.data_ptr() % 4 == 0
+    )
+
+
+def values(
+    operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Per row ln sum_{j != y} exp(logit_j) and the target's score, or None."""
+    problem = _Problem(operands, target, where, normalize)
+    lse, score = torch.empty(len(target)), torch.empty(len(target))
+    done = _succeeds(_library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr()))
+    return (lse, score) if done else None
+
+
+def slopes(
+    operands: dict[str, Tensor],
+    target: Tensor,
+    where: Tensor | None,
+    normalize: bool,
+    lse: Tensor,
+    grads: tuple[Tensor, Tensor],
+    *,
+    prototypes: bool,
+) -> Slopes | None:
+    """The derivatives of lse and score, times `grads` and summed; None where refused."""
+    problem = _Problem(operands, target, where, normalize)
+    rows, classes = len(target), len(operands["prototypes"])
+    out = Slopes(
+        torch.empty(operands["input"].shape),
+        torch.empty(operands["prototypes"].shape) if prototypes else None,
+        torch.empty(rows),
+        torch.empty(classes) if "bias" in operands else None,
+        torch.empty(classes) if "offset" in operands else None,
+    )
+    given = [tensor.contiguous() for tensor in (lse, *grads)]
+    addresses = (None if tensor is None else tensor.data_ptr() for tensor in (*given, *out))
+    if not _succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses)):
+        return None
+    return out if operands["scale"].ndim else out._replace(scale=out.scale.sum())
+
+
+def _succeeds(outcome: int) -> bool:
+    if outcome not in (0, _REFUSED):
+        raise MemoryError("There is no memory for the workspace of the many-class kernels.")
+    return outcome == 0
+
+
+class _Problem:
+    """The arguments that values and slopes share, and the tensors that keep their memory alive."""
+
+    def __init__(
+        self, operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool
+    ) -> None:
+        x, w = (_with_neighbours(operands[name]) for name in ("input", "prototypes"))
+        scale = operands["scale"].expand(len(x)).contiguous()
+        bias, offset = operands.get("bias"), operands.get("offset")
+        if where is not None:
+            offset = torch.where(where, 0.0 if offset is None else offset, -torch.inf)
+        vectors = [
+            None if vector is None else vector.contiguous() for vector in (target, scale, bias, offset)
+        ]
+        self.tensors = (x, w, vectors)
+        self.arguments = (
+            *(len(x), len(w), x.shape[-1]),
+            *(x.data_ptr(), x.stride(0), w.data_ptr(), w.stride(0)),
+            *(None if vector is None else vector.data_ptr() for vector in vectors),
+            *(normalize, _tasks(len(x), *w.shape), ROOM_BYTES),
+        )
+
+
+def _with_neighbours(rows: Tensor) -> Tensor:
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def _tasks(rows: int, classes: int, features: int) -> int:
+    """Parts of the classes, one for each thread that has enough to do."""
+    return max(1, min(torch.get_num_threads(), rows * classes * features // WORTH_A_THREAD))

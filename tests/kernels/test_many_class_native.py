@@ -1,0 +1,251 @@
+"""The many-class kernels: every instruction set gives what float64 gives, to float32's rounding."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from _native import F32, F64, needs_library
+
+from smoothmax.functional import cosface, normface
+from smoothmax.kernels import _many_class_native as native
+from smoothmax.kernels import many_class
+from smoothmax.kernels._library import LIBRARY
+
+pytestmark = needs_library
+INSTRUCTIONS = ("amx", "avx512", "avx2", "baseline")
+
+
+@pytest.fixture(params=INSTRUCTIONS)
+def instructions(request):
+    """Each instruction set that this processor has."""
+    best = LIBRARY.smoothmax_many_instructions()
+    if LIBRARY.smoothmax_use_many_instructions(request.param.encode()):
+        pytest.skip(f"not here: {request.param}")
+    yield request.param
+    LIBRARY.smoothmax_use_many_instructions(best)
+
+
+def product(a, b, c=None, *, turned=(False, False)):
+    """A b, or c + a b, by the kernels; the operands lie transposed in memory where asked."""
+    (m, k), n = a.shape, b.shape[1]
+    out = torch.empty(m, n) if c is None else c.clone()
+    a, b = ((t.T.contiguous() if turn else t) for t, turn in zip((a, b), turned, strict=True))
+    addresses = (t.data_ptr() for t in (a, b, out))
+    assert LIBRARY.smoothmax_multiply(*addresses, m, n, k, *turned, c is not None) == 0
+    return out
+
+
+SIZES = [(1, 1, 1), (7, 63, 65), (32, 32, 32), (33, 17, 31), (65, 128, 101), (6, 64, 512)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("turned", list(itertools.product((False, True), repeat=2)), ids=str)
+def test_products_are_rounded_as_float32_is(instructions, size, turned):
+    """|error| <= 8 sqrt(k) u |a| |b|, a bound that one product in bfloat16 would miss 1000 times over."""
+    m, n, k = size
+    a, b, c = torch.randn(m, k), torch.randn(k, n), torch.randn(m, n)
+    bound = 8 * k**0.5 * 2.0**-24 * (a.abs() @ b.abs() + c.abs()).double()
+    exact = a.double() @ b.double()
+    assert ((product(a, b, turned=turned) - exact).abs() <= bound).all()
+    assert ((product(a, b, c, turned=turned) - exact - c).abs() <= bound).all()
+
+
+def test_products_are_as_accurate_as_those_of_torch(instructions):
+    a, b = torch.randn(128, 512), torch.randn(512, 96)
+    exact = a.double() @ b.double()
+    assert (product(a, b) - exact).norm() <= 2 * (a @ b - exact).norm()
+
+
+def test_products_keep_numbers_far_apart(instructions):
+    """Three parts of eight bits hold all 24, whatever the exponent."""
+    a = torch.tensor([[1 + 2.0**-23, 2.0**60, -(2.0**-60) * (1 - 2.0**-24)]]).T.contiguous()
+    ones = torch.ones(1, 1)
+    assert (product(a, ones) == a).all()
+
+
+OPTIONS = [
+    {"normalize": normalize, "bias": bias, "offset": offset, "per_row": per_row, "where": where}
+    for normalize, bias, offset, per_row, where in itertools.product((False, True), repeat=5)
+    if not (normalize and bias)
+]
+
+
+def problem(rows, classes, features, options, dtype=F32):
+    operands = {
+        "input": torch.randn(rows, features) / (1 if options["normalize"] else features**0.5),
+        "prototypes": torch.randn(classes, features),
+        "scale": torch.rand(rows if options["per_row"] else ()) * 4 + 1,
+    }
+    if options["bias"]:
+        operands["bias"] = torch.randn(classes)
+    if options["offset"]:
+        operands["offset"] = torch.randn(classes)
+    where = torch.rand(classes) > 0.3 if options["where"] else None
+    target = torch.randint(classes, (rows,))
+    operands = {name: tensor.to(dtype).requires_grad_() for name, tensor in operands.items()}
+    return operands, target, where, options["normalize"]
+
+
+def outcome(operands, *others, dtype):
+    """Values and gradients of one loss of both."""
+    given = {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in operands.items()}
+    assert native.serves(given, others[1]) == (dtype == F32)
+    lse, score = many_class.lse_and_target(given, *others)
+    weights = torch.linspace(0.5, 2, len(lse), dtype=dtype)
+    loss = (torch.where(lse == -torch.inf, 0, lse) * weights).sum() + (score.sin() * weights).sum()
+    return lse, score, *torch.autograd.grad(loss, tuple(given.values()))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda s: " ".join(k for k, v in s.items() if v) or "plain")
+def test_values_and_gradients_are_those_of_float64(instructions, options):
+    given = problem(37, 301, 50, options)
+    for ours, exact in zip(outcome(*given, dtype=F32), outcome(*given, dtype=F64), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=2e-5, atol=4e-6 * exact.abs().max().item())
+
+
+PLAIN = {"normalize": False, "bias": True, "offset": True, "per_row": True, "where": False}
+COSINE = {"normalize": True, "bias": False, "offset": False, "per_row": False, "where": False}
+SHAPES = [
+    (1, 1, 1),
+    (1, 2, 1),
+    (2, 1, 7),
+    (7, 63, 65),
+    (1, 700, 33),
+    (300, 65, 16),
+    (520, 97, 8),
+    (63, 131, 513),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("options", [PLAIN, COSINE], ids=["plain", "cosine"])
+def test_odd_sizes(instructions, shape, options, monkeypatch):
+    given = problem(*shape, options)
+    exact = outcome(*given, dtype=F64)
+    for threads, room in ((1, native.ROOM_BYTES), (3, 0)):
+        monkeypatch.setattr(native, "ROOM_BYTES", room)
+        monkeypatch.setattr(native, "_tasks", lambda *sizes, threads=threads: threads)
+        for ours, expected in zip(outcome(*given, dtype=F32), exact, strict=True):
+            atol = 4e-6 * expected.abs().nan_to_num(0, 0, 0).max().item() + 1e-6
+            torch.testing.assert_close(ours.double(), expected, rtol=2e-5, atol=atol)
+
+
+def test_confident_rows_keep_the_others(instructions):
+    """The target has e^200 times the others: it must not enter their sum, forward or backward."""
+    w = torch.eye(40)
+    w[0, 0] = 200.0
+    w.requires_grad_()
+    lse, score = many_class.lse_and_target(
+        {"input": torch.eye(40)[:1], "prototypes": w, "scale": torch.tensor(1.0)},
+        torch.tensor([0]),
+        None,
+        False,
+    )
+    assert lse.item() == pytest.approx(torch.tensor(39.0).log().item(), rel=1e-6)
+    assert score.item() == 200
+    (slope,) = torch.autograd.grad(lse, w)
+    assert slope[0].abs().sum() == 0
+    torch.testing.assert_close(slope[1:, 0], torch.full((39,), 1 / 39))
+
+
+def test_zero_rows_have_cosine_zero_and_gradient_zero(instructions):
+    x, w = torch.randn(5, 8), torch.randn(40, 8)
+    x[2], w[3] = 0, 0
+    x.requires_grad_(), w.requires_grad_()
+    y = torch.tensor([3, 1, 2, 0, 3])
+    loss = normface(x, w, y, scale=4.0)
+    gx, gw = torch.autograd.grad(loss, (x, w))
+    assert (gx[2] == 0).all()
+    assert (gw[3] == 0).all()
+    exact = normface(x.double(), w.double(), y, scale=4.0)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1e13, 1e30])
+def test_cosines_do_not_depend_on_lengths(instructions, size):
+    """Squares of these leave the range of the kernels, which say so; plain torch takes over."""
+    x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
+    expected = normface(x, w, y, scale=4.0)
+    assert normface(size * x, w, y, scale=4.0).item() == pytest.approx(expected.item(), rel=1e-5)
+    w = (size * w).requires_grad_()
+    loss = normface(x, w, y, scale=4.0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    slope = torch.autograd.grad(loss, w)[0] * size
+    reference = w.detach().div(size).requires_grad_()
+    exact = torch.autograd.grad(normface(x, reference, y, scale=4.0), reference)[0]
+    torch.testing.assert_close(slope, exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_none_reach_the_result(instructions, bad):
+    x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
+    x[1, 2] = bad
+    lse, _ = many_class.lse_and_target(
+        {"input": x, "prototypes": w, "scale": torch.tensor(1.0)}, y, None, False
+    )
+    assert torch.isfinite(lse[[0, 2, 3, 4]]).all()
+    assert not torch.isfinite(lse[1])
+
+
+def test_strides_and_views(instructions):
+    x, w, y = torch.randn(6, 40)[::2, ::2], torch.randn(20, 80).T[::2], torch.tensor([0, 7, 39])
+    assert not x.is_contiguous()
+    assert not w.is_contiguous()
+    ours = cosface(x, w, y, scale=8.0, margin=0.2)
+    same = cosface(x.contiguous(), w.contiguous(), y, scale=8.0, margin=0.2)
+    assert ours.item() == same.item()
+
+
+def test_frozen_prototypes_get_no_gradient(instructions):
+    x, w, y = torch.randn(6, 20, requires_grad=True), torch.randn(90, 20), torch.randint(90, (6,))
+    alone = torch.autograd.grad(normface(x, w, y, scale=8.0), x)[0]
+    both = torch.autograd.grad(normface(x, w.requires_grad_(), y, scale=8.0), (x, w))[0]
+    torch.testing.assert_close(alone, both, rtol=0, atol=0)
+
+
+def test_two_runs_are_equal_bit_for_bit():
+    given = problem(64, 700, 96, COSINE)
+    for a, b in zip(outcome(*given, dtype=F32), outcome(*given, dtype=F32), strict=True):
+        assert (a == b).all()
+
+
+def test_backward_twice_and_a_graph_of_the_gradient(instructions):
+    x, w, y = torch.randn(6, 20), torch.randn(90, 20), torch.randint(90, (6,))
+    given = [t.requires_grad_() for t in (x, w)]
+    loss = cosface(*given, y, scale=8.0, margin=0.2)
+    once = torch.autograd.grad(loss, given, retain_graph=True)
+    again = torch.autograd.grad(loss, given, retain_graph=True)
+    graph = torch.autograd.grad(loss, given, create_graph=True)
+    for a, b, c in zip(once, again, graph, strict=True):
+        assert (a == b).all()
+        torch.testing.assert_close(a, c, rtol=2e-5, atol=1e-7)
+    wide = [t.detach().double().requires_grad_() for t in given]
+    exact = torch.autograd.grad(cosface(*wide, y, scale=8.0, margin=0.2), wide, create_graph=True)
+    seconds = [
+        torch.autograd.grad(sum((g * g).sum() for g in slopes), tensors)
+        for slopes, tensors in ((graph, given), (exact, wide))
+    ]
+    for ours, expected in zip(*seconds, strict=True):
+        torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_prototype_changed_before_backward_is_noticed():
+    x, w, y = torch.randn(6, 20), torch.randn(90, 20, requires_grad=True), torch.randint(90, (6,))
+    loss = normface(x, w, y, scale=8.0)
+    with torch.no_grad():
+        w += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_gradients_agree_with_plain_cross_entropy_at_scale_64():
+    x, w, y = torch.randn(64, 128), torch.randn(2000, 128), torch.randint(2000, (64,))
+    given = [t.requires_grad_() for t in (x, w)]
+    wide = [t.detach().double().requires_grad_() for t in given]
+    exact_loss = F.cross_entropy(64 * F.normalize(wide[0]) @ F.normalize(wide[1]).T, y)
+    exact = torch.autograd.grad(exact_loss, wide)
+    loss = normface(*given, y, scale=64.0)
+    assert loss.item() == pytest.approx(exact_loss.item(), rel=1e-6)
+    for ours, expected in zip(torch.autograd.grad(loss, given), exact, strict=True):
+        assert (ours - expected).norm() <= 4e-6 * expected.norm()
