@@ -4,6 +4,7 @@ Values of tensors are never read here: that would stop the device and break a co
 """
 
 import math
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Real
@@ -13,7 +14,7 @@ from torch import Tensor
 
 
 def check_positive(name: str, value: float | Tensor, way_out: str, *, allow_inf: bool = True) -> None:
-    """Raise unless a number is > 0; a tensor passes unread, as does its sign.
+    """Raise unless a number is > 0; of a tensor only the type is read.
 
     Args:
         name: of the argument, for the message.
@@ -22,28 +23,45 @@ def check_positive(name: str, value: float | Tensor, way_out: str, *, allow_inf:
         allow_inf: whether +inf is a number here.
     """
     if isinstance(value, Tensor):
+        check_real(name, value)
         return
     check_number(name, value)
-    if not value > 0 or (value == math.inf and not allow_inf):
+    # A fraction may be so small that it is 0 in what is computed with.
+    if not float(value) > 0 or (value == math.inf and not allow_inf):
         rule = "> 0" if allow_inf else "> 0 and finite"
-        raise ValueError(f"`{name}` must be {rule}, got {value!r}. {way_out}")
+        raise ValueError(f"`{name}` must be {rule}, got {shown(value)}. {way_out}")
 
 
 def check_not_negative(name: str, value: float, way_out: str) -> None:
     """Raise unless `value` is a finite number >= 0."""
     check_number(name, value)
     if not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be >= 0 and finite, got {value!r}. {way_out}")
+        raise ValueError(f"`{name}` must be >= 0 and finite, got {shown(value)}. {way_out}")
 
 
 def check_number(name: str, value: object) -> None:
-    """Raise unless `value` is a real number (numpy's too), not a bool, and not nan."""
+    """Raise unless `value` is a real number (numpy's too) that a float can hold, not a bool, and not nan."""
     # A float needs no slower questions.
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a float.")
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"`{name}` must be a number, got {shown(value)}. Pass a float.")
+        try:
+            value = float(value)
+        except OverflowError:
+            rule = f"`{name}` must lie within +-{sys.float_info.max:.4g}"
+            raise ValueError(f"{rule}, got {shown(value)}. Pass a float.") from None
     # Not math.isnan: torch.compile cannot trace it once a number that changes has become symbolic.
     if value != value:
         raise ValueError(f"`{name}` must be a number, got nan. Look where it was computed.")
+
+
+def shown(value: object) -> str:
+    """What a message says of a value: as it is written, cut short where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:20]}... ({len(text)} characters)"
 
 
 def check_finite(name: str, value: float | Tensor, way_out: str) -> None:
@@ -71,10 +89,11 @@ def check_between(name: str, value: float, low: float, high: float, way_out: str
 
 def check_count(name: str, value: int, least: int, way_out: str) -> None:
     """Raise unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
-        raise TypeError(f"`{name}` must be a whole number, got {value!r}. {way_out}")
+    whole = isinstance(value, int) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(value, bool) or not whole:
+        raise TypeError(f"`{name}` must be a whole number, got {shown(value)}. {way_out}")
     if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value!r}. {way_out}")
+        raise ValueError(f"`{name}` must be at least {least}, got {shown(value)}. {way_out}")
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -116,4 +135,4 @@ def check_real(name: str, x: Tensor) -> None:
             f"`{name}` must be a torch.Tensor, got {type(x).__name__}. Use torch.as_tensor({name})."
         )
     if x.is_complex() or x.dtype == torch.bool:
-        raise TypeError(f"`{name}` must be real numbers, got {x.dtype}. A complex maximum is not defined.")
+        raise TypeError(f"`{name}` must be real numbers, got {x.dtype}. Convert it to a floating-point type.")

@@ -126,13 +126,11 @@ CASES = [
     Case("softmax policy", SCORES | {"scale": (ROWS,)}, policy_loss, naive_policy_loss),
     Case(
         "mellowmax backup",
-        {"rewards": (ROWS,), "values": (ROWS, CLASSES)},
-        lambda r, q: functional.mellowmax_backup(
-            r, q, discount=0.9, sharpness=3.0, terminal=~COUNTED, where=LEGAL
+        {"rewards": (ROWS,), "values": (ROWS, CLASSES), "scale": (ROWS,)},
+        lambda r, q, k: functional.mellowmax_backup(
+            r, q, discount=0.9, sharpness=k, terminal=~COUNTED, where=LEGAL
         ).mean(),
-        lambda r, q: (
-            r + 0.9 * torch.where(COUNTED, naive_mellowmax(q, torch.full((ROWS,), 3.0, dtype=q.dtype)), 0)
-        ).mean(),
+        lambda r, q, k: (r + 0.9 * torch.where(COUNTED, naive_mellowmax(q, k), 0)).mean(),
     ),
     Case(
         "mellowmax sharpness",

@@ -98,6 +98,17 @@ def test_power_for_gap_is_relative_to_the_largest():
     assert odd.gap(100) <= 1e-3 < OddRoot(odd.k - 1).gap(100)
 
 
+@pytest.mark.parametrize("k", [1, 20, 2**23, 10**8, 2**60])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_an_odd_root_stays_odd_beyond_the_odd_numbers_of_the_type(k, dtype):
+    x = torch.tensor([[-5.0, 3.0], [-2.0, -2.5], [4.0, -1.0]], dtype=dtype)
+    family = OddRoot(k)
+    assert torch.equal(family.value(-x), -family.value(x))
+    if k > 1:
+        torch.testing.assert_close(family.value(x), x.new_tensor([-5.0, -2.5, 4.0]), rtol=1e-3, atol=0)
+    assert (family.weights(x) >= 0).all()
+
+
 def test_tensor_tolerances_give_a_knob_for_each_row():
     tolerance = torch.tensor([0.1, 1.0], dtype=F64)
     x = torch.zeros(2, 9, dtype=F64)
@@ -138,6 +149,7 @@ def test_quasi_sums_are_the_families_they_generalise():
             "`weights` must be None for SquareRoot",
         ),
         (lambda: OddRoot(0), "`k` must be at least 1, got 0"),
+        (lambda: OddRoot(10**400), r"`k` must lie within .* got 1000.* \(401 characters\)"),
         (lambda: sm.smooth_max(torch.zeros(2), family=PowerNorm, tolerance=0.1), "whose gap is relative"),
         (
             lambda: sm.smooth_max(torch.zeros(2), tolerance=0.1, weights=torch.ones(2)),

@@ -1,7 +1,9 @@
 """smooth_max and smooth_argmax: one operator, three units for its knob."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -180,6 +182,30 @@ def test_one_graph_forward_and_backward_equals_eager():
         ({"temperature": math.inf}, ValueError, r"`temperature` must be > 0 and finite, got inf"),
         ({"tolerance": math.inf}, ValueError, r"`tolerance` must be > 0 and finite, got inf"),
         ({"tolerance": math.nan}, ValueError, r"`tolerance` must be a number, got nan"),
+        ({"sharpness": True}, TypeError, r"`sharpness` must be a number, got True. Pass a float"),
+        ({"temperature": 1 + 2j}, TypeError, r"`temperature` must be a number, got \(1\+2j\)"),
+        ({"tolerance": "0.1"}, TypeError, r"`tolerance` must be a number, got '0.1'"),
+        (
+            {"sharpness": 10**400},
+            ValueError,
+            r"`sharpness` must lie within \+-1.798e\+308, got 10000000000000000000\.\.\. \(401 characters\)",
+        ),
+        ({"temperature": 10**5000}, ValueError, r"got a number of thousands of digits"),
+        (
+            {"tolerance": Fraction(1, 10**400)},
+            ValueError,
+            r"`tolerance` must be > 0 and finite, got Fraction\(1, 1000000.* \(414 characters\)",
+        ),
+        (
+            {"sharpness": torch.tensor(True)},
+            TypeError,
+            r"`sharpness` must be real numbers, got torch.bool. Convert it",
+        ),
+        (
+            {"tolerance": torch.tensor(1j)},
+            TypeError,
+            r"`tolerance` must be real numbers, got torch.complex64",
+        ),
         (
             {"sharpness": 1.0, "family": LogSumExp(1.0)},
             ValueError,
@@ -201,6 +227,14 @@ def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(arguments, 
     for operator in (smooth_max, smooth_argmax):
         with pytest.raises(error, match=message):
             operator(torch.zeros(2, 4), **arguments)
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_kind_of_real_number_is_a_knob():
+    x = torch.tensor([1.0, 2.0, 3.0], dtype=F64)
+    want = smooth_max(x, sharpness=2.0)
+    for two in (2, np.float32(2), np.int64(2), Fraction(2), torch.tensor(2), torch.tensor(2.0)):
+        torch.testing.assert_close(smooth_max(x, sharpness=two), want, rtol=1e-15, atol=0)
 
 
 @pytest.mark.plain

@@ -75,15 +75,17 @@ class TwoEntries(ABC):
         """1/2 + sum_j step(x_j - x_i) for each entry of the last dim; the knob is one per row."""
         last, wide = x.ndim, torch.promote_types(x.dtype, torch.float32)
 
-        def run(x: Tensor, y: Tensor, p: float | Tensor) -> tuple[Tensor]:
+        def run(x: Tensor, y: Tensor, i: Tensor, j: Tensor, p: float | Tensor) -> tuple[Tensor]:
             x, y = torch.broadcast_tensors(x.to(wide), y.to(wide))
-            # Equal infinities are a tie; their difference says nothing.
-            lead = torch.where(torch.isinf(x) & (x == y), 0, y - x)
+            # Equal infinities are a tie; their difference says nothing. Nor does an entry's from itself, of
+            # which the two slopes would cancel and leave a rounding error.
+            lead = torch.where((i == j) & ~torch.isnan(x) | torch.isinf(x) & (x == y), 0, y - x)
             steps = self._rise(lead, torch.zeros_like(lead), p)
             return (0.5 + steps.sum(last, keepdim=True),)
 
         knob = fit_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
-        pairs = (x.unsqueeze(-1), x.unsqueeze(-2))
+        place = torch.arange(x.shape[-1], device=x.device).expand(*[1] * (last - 1), -1)
+        pairs = (x.unsqueeze(-1), x.unsqueeze(-2), place.unsqueeze(-1), place.unsqueeze(-2))
         (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed())
         return ranks.squeeze(-1).to(x.dtype)
 

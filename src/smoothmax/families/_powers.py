@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class PowerFamily(Family):
         return self.p
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor, *, largest: float = 1.0) -> "PowerFamily":
         """P = sharpness * largest, at least 1: near `largest` it weighs entries like LSE_k."""
         check_positive("sharpness", sharpness, "Larger is closer to the hard maximum.")
         return cls(at_least_one(sharpness * largest))

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -210,7 +210,7 @@ class SharpnessFamily(Family):
         return self.sharpness
 
     @classmethod
-    def for_sharpness(cls, sharpness: float | Tensor) -> Self:
+    def for_sharpness(cls, sharpness: float | Tensor) -> "SharpnessFamily":
         """The member whose parameter this is."""
         return cls(sharpness)
 
@@ -255,8 +255,10 @@ def reduce_with(
         compiled: computes the same, with or without reduced dims as it should, where `kernels.native` serves.
     """
     dims, dtype = normalize_dims(x, dim), x.dtype
-    if compiled is not None and mass is None and serves(x, knob):
-        return compiled(x, float(knob), dims)
+    if not isinstance(knob, Tensor):
+        knob = float(knob)
+        if compiled is not None and mass is None and serves(x, knob):
+            return compiled(x, knob, dims)
     wide = torch.promote_types(dtype, torch.float32)
 
     def run(x: Tensor, knob: float | Tensor, mass: Mass) -> tuple[Tensor]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_count, check_positive
+from smoothmax._checks import check_count, check_number, check_positive
 from smoothmax.families._powers import split
 from smoothmax.families.base import (
     NON_NEGATIVE,
@@ -69,11 +69,12 @@ class OddRoot(Family):
 
     def __post_init__(self) -> None:
         check_count("k", self.k, 1, "The exponent is 2 k + 1.")
+        check_number("k", self.k)
 
     @property
     def parameter(self) -> float:
         """The exponent q = 2 k + 1."""
-        return float(2 * self.k + 1)
+        return 2.0 * self.k + 1
 
     def gap(self, n: int, *, largest: float = 1.0) -> float:
         """(n^(1/q) - 1) M: the gap for x >= 0 where all n entries are equal to M = `largest`."""
@@ -154,8 +155,12 @@ def _sums(dims: Dims, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
     infinite, ratio = _ratios(x, mass, *given)
     ends = torch.where(infinite, x, 0).sum(dims, keepdim=True)
     count = infinite.to(x.dtype).sum(dims, keepdim=True)
-    # torch's pow of a negative number needs a whole exponent, and has it.
-    return ends, count, reference.total(ratio ** given[-1], dims, mass)
+    return ends, count, reference.total(_power(ratio, given[-1]), dims, mass)
+
+
+def _power(ratio: Tensor, q: float) -> Tensor:
+    """The odd power: torch's own of a negative number, while q is odd in float32 too."""
+    return ratio**q if q < 2**24 else torch.sign(ratio) * ratio.abs() ** q
 
 
 def _shares(x: Tensor, mass: Mass, inverse: Tensor, count: Tensor, *given: Any) -> tuple[Tensor]:

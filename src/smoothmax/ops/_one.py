@@ -1,9 +1,11 @@
 """Operators on one number: its smooth absolute value and positive part, and their slopes."""
 
+from collections.abc import Callable
+
 from jaxtyping import Num
 from torch import Tensor
 
-from smoothmax.families import LogSumExp
+from smoothmax.families import Family, LogSumExp
 from smoothmax.ops._knob import FROM_ZERO, FamilyLike, Knob, finish, prepare, widened
 from smoothmax.ops._numpy import accepts_numpy
 
@@ -46,8 +48,7 @@ def smooth_abs(
         tensor([2.0181, 0.6931])
     """
     knobs = (sharpness, temperature, tolerance)
-    x, chosen = prepare(x, 2, family, knobs, operator="smooth_abs", domains=FROM_ZERO)
-    return finish(lambda member: member.absolute(x), chosen, straight_through)
+    return _apply("smooth_abs", lambda member, x: member.absolute(x), x, family, knobs, straight_through)
 
 
 @accepts_numpy
@@ -87,8 +88,7 @@ def smooth_sign(
         tensor([-0.9640,  0.0000])
     """
     knobs = (sharpness, temperature, tolerance)
-    x, chosen = prepare(x, 2, family, knobs, operator="smooth_sign", domains=FROM_ZERO)
-    return finish(lambda member: member.sign(x), chosen, straight_through)
+    return _apply("smooth_sign", lambda member, x: member.sign(x), x, family, knobs, straight_through)
 
 
 @accepts_numpy
@@ -129,8 +129,9 @@ def smooth_relu(
         tensor([0.1269, 0.6931])
     """
     knobs = (sharpness, temperature, tolerance)
-    x, chosen = prepare(x, 2, family, knobs, operator="smooth_relu", domains=FROM_ZERO)
-    return finish(lambda member: member.positive_part(x), chosen, straight_through)
+    return _apply(
+        "smooth_relu", lambda member, x: member.positive_part(x), x, family, knobs, straight_through
+    )
 
 
 @accepts_numpy
@@ -172,8 +173,7 @@ def smooth_step(
         tensor([0.1192, 0.5000])
     """
     knobs = (sharpness, temperature, tolerance)
-    x, chosen = prepare(x, 2, family, knobs, operator="smooth_step", domains=FROM_ZERO)
-    return finish(lambda member: member.step(x), chosen, straight_through)
+    return _apply("smooth_step", lambda member, x: member.step(x), x, family, knobs, straight_through)
 
 
 @accepts_numpy
@@ -215,7 +215,21 @@ def smooth_hinge(
         tensor([0.6931, 0.1269])
     """
     knobs = (sharpness, temperature, tolerance)
-    x, chosen = prepare(x, 2, family, knobs, operator="smooth_hinge", domains=FROM_ZERO)
-    return finish(lambda member: member.positive_part(margin - widened(x)), chosen, straight_through).to(
-        x.dtype
-    )
+
+    def hinge(member: Family, x: Tensor) -> Tensor:
+        return member.positive_part(margin - widened(x)).to(x.dtype)
+
+    return _apply("smooth_hinge", hinge, x, family, knobs, straight_through)
+
+
+def _apply(
+    name: str,
+    method: Callable[[Family, Tensor], Tensor],
+    x: Tensor,
+    family: FamilyLike,
+    knobs: tuple[Knob, Knob, Knob],
+    straight_through: bool,
+) -> Tensor:
+    """A method of the family that the arguments of the operator `name` choose."""
+    x, chosen = prepare(x, 2, family, knobs, operator=name, domains=FROM_ZERO)
+    return finish(lambda member: method(member, x), chosen, straight_through)
