@@ -1,4 +1,4 @@
-"""Draw docs/images/families.svg: each family's smooth maximum of (x, 0), and its slope.
+"""Draw docs/images/families.svg: each family's smooth maximum of x and a number, and its slope.
 
 python docs/families_picture.py
 """
@@ -6,6 +6,7 @@ python docs/families_picture.py
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import torch
 
 mpl.use("svg")
@@ -21,25 +22,39 @@ FAMILIES = [
     ("SquareRoot", sm.SquareRoot(1.0), "-."),
     ("DoubleExp", sm.DoubleExp(1.0), ":"),
 ]
+OF_POSITIVE = [
+    ("PowerNorm", sm.PowerNorm(4.0), "-"),
+    ("PowerMean", sm.PowerMean(4.0), "--"),
+    ("OddRoot", sm.OddRoot(1), "-."),
+    ("DoubleExp", sm.DoubleExp(1.0), ":"),
+]
 
 
 def draw(path: Path) -> None:
-    """Two panels side by side: values and slopes, at sharpness 1."""
+    """Values on the left, slopes on the right; above for every sign, below for positive numbers."""
     mpl.rcParams.update({"svg.hashsalt": "smoothmax", "font.size": 10})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
-    x = torch.linspace(-4, 4, 161, dtype=torch.float64)
-    left.plot(x, x.clamp(min=0), color="black", linewidth=0.8, label="max(x, 0)")
-    right.plot([-4, 0, 0, 4], [0, 0, 1, 1], color="black", linewidth=0.8)
-    for name, family, style in FAMILIES:
-        left.plot(x, sm.smooth_relu(x, family=family), linestyle=style, label=name)
-        right.plot(x, sm.smooth_step(x, family=family), linestyle=style)
-    left.set_title("smooth maximum of x and 0, sharpness 1", fontsize=10)
-    right.set_title("its slope", fontsize=10)
-    for axes in (left, right):
-        axes.set(xlabel="x", xlim=(-4, 4))
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure, panels = plt.subplots(2, 2, figsize=(7.6, 6.8), layout="constrained")
+    _row(panels[0], FAMILIES, 0.0, (-4, 4), "sharpness 1")
+    _row(panels[1], OF_POSITIVE, 1.0, (0, 3), "p = 4, k = 1")
     figure.savefig(path, metadata={"Date": None})
+
+
+def _row(panels: np.ndarray, families: list, other: float, ends: tuple[float, float], knobs: str) -> None:
+    """The smooth maximum of x and another number, and its slope in x."""
+    left, right = panels
+    x = torch.linspace(*ends, 161, dtype=torch.float64)
+    pairs = torch.stack((x, torch.full_like(x, other)), -1)
+    left.plot(x, x.clamp(min=other), color="black", linewidth=0.8, label=f"max(x, {other:g})")
+    right.plot([ends[0], other, other, ends[1]], [0, 0, 1, 1], color="black", linewidth=0.8)
+    for name, family, style in families:
+        left.plot(x, family.value(pairs), linestyle=style, label=name)
+        right.plot(x, family.weights(pairs)[:, 0], linestyle=style)
+    left.set_title(f"smooth maximum of x and {other:g}, {knobs}", fontsize=10)
+    right.set_title("its slope", fontsize=10)
+    left.legend(fontsize=8, frameon=False)
+    for axes in panels:
+        axes.set(xlabel="x", xlim=ends)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ FAMILIES = {
 def table() -> str:
     """The table in Markdown."""
     head = "| family | side | largest gap | n = 1000 | convex | monotone | translates | scales "
-    head += "| derivatives | domain |\n"
-    return head + "|---|---|---|---|---|---|---|---|---|---|\n" + "".join(map(_row, FAMILIES))
+    head += "| derivatives | L2 | Linf | domain |\n"
+    return head + "|---|---|---|---|---|---|---|---|---|---|---|---|\n" + "".join(map(_row, FAMILIES))
 
 
 def _row(family: type[sm.Family]) -> str:
@@ -41,7 +41,21 @@ def _row(family: type[sm.Family]) -> str:
     cells += [
         "yes" if held else "no" for held in (p.convex, p.monotone, p.translation_equivariant, p.homogeneous)
     ]
-    return f"| {' | '.join([*cells, order, domain])} |\n"
+    return f"| {' | '.join([*cells, order, *_constants(family), domain])} |\n"
+
+
+def _constants(family: type[sm.Family]) -> list[str]:
+    """The Lipschitz constants of the gradient, in units of the sharpness k, or of 1/eps."""
+    unit = 1 / 2.0 if family is sm.SquareRoot else 2.0
+    member = family(3) if family is sm.OddRoot else family(2.0)
+    return [_constant(member.gradient_lipschitz(norm) / unit, family) for norm in ("l2", "linf")]
+
+
+def _constant(factor: float, family: type[sm.Family]) -> str:
+    if math.isinf(factor):
+        return "none"
+    unit = "1/eps" if family is sm.SquareRoot else "k"
+    return unit if factor == 1 else f"k/{1 / factor:g}" if factor < 1 else f"{factor:g}{unit.lstrip('1')}"
 
 
 def page() -> str:

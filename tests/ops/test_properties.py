@@ -1,4 +1,4 @@
-"""The identities of docs/derivations.md 13, on inputs that hypothesis makes up."""
+"""The identities of docs/derivations.md, section 13, by number, on inputs that hypothesis makes up."""
 
 import math
 from itertools import pairwise
@@ -92,6 +92,40 @@ def test_5_two_entries(a, b, k):
     close(lse.value(both), sm.smooth_maximum(x, y, sharpness=k), both, k=k)
 
 
+@given(vectors, st.sampled_from([1e-3, 0.1, 1.0, 7.3]), st.integers(0, 11))
+def test_6_cross_entropy(z, k, y):
+    y %= len(z)
+    z = z.clone().requires_grad_()
+    loss = sm.functional.softmax_cross_entropy(z[None], torch.tensor([y]), scale=k)
+    (slope,) = torch.autograd.grad(loss, z)
+    wrong = torch.softmax(k * (z.detach() - z.detach()[y]), 0)
+    torch.testing.assert_close(slope.sum(), torch.zeros((), dtype=F64), rtol=0, atol=1e-13 * k)
+    want = 2 * k * (wrong.sum() - wrong[y])
+    torch.testing.assert_close(slope.abs().sum(), want, rtol=1e-11, atol=1e-14 * k)
+    rank = (z >= z[y]).sum().item()
+    assert loss.item() >= math.log(rank) - 1e-12 * (1 + loss.item())
+
+
+@given(vectors.filter(lambda z: len(z) > 1), knobs, st.floats(0, 3), st.integers(0, 11))
+def test_7_scaled_losses_lie_above_their_hard_limits_within_the_gap(z, k, margin, y):
+    y %= len(z)
+    target, slack = torch.tensor([y]), 1e-12 * (1 + z.abs().max().item()) + 1e-12 / k
+    hard = sm.functional.multiclass_hinge(z[None], target, margin=margin).item()
+    scaled = sm.functional.softplus_lse(z[None], target, scale=k, margin=margin).item()
+    assert -slack <= scaled - hard <= math.log(len(z)) / k + slack
+
+
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=6, unique=True), st.sampled_from([1e-3, 0.5, 8.0]))
+def test_8_the_sharpness_of_a_statistic_is_inverse_to_the_scores(values, c):
+    z = torch.tensor(values, dtype=F64)[None] + torch.linspace(0, 1, len(values), dtype=F64)
+    goal = 0.5 * math.log(len(values))
+    at_one, at_c = (
+        sm.scale.sharpness_for_statistic(scores, statistic="entropy", goal=goal).item()
+        for scores in (z, c * z)
+    )
+    assert math.isclose(at_c * c, at_one, rel_tol=1e-9)
+
+
 @given(vectors, knobs)
 def test_9_smooth_ranks_sum_to_the_triangular_number(x, k):
     n = len(x)
@@ -105,6 +139,9 @@ def test_10_monotone_in_the_sharpness(x, k):
     assert LogSumExp(2 * k).value(x) <= LogSumExp(k).value(x) + slack
     for make in (MellowMax, Boltzmann):
         assert make(2 * k).value(x) >= make(k).value(x) - slack
+    soft, sharp = LogSumExp(k).weights(x), LogSumExp(2 * k).weights(x)
+    assert sharp.max() >= soft.max() * (1 - 1e-12)
+    assert -torch.xlogy(sharp, sharp).sum() <= -torch.xlogy(soft, soft).sum() + 1e-11
 
 
 @given(vectors, knobs)

@@ -1,4 +1,4 @@
-"""The traps of docs/derivations.md 13 that concern operators, a test for each letter."""
+"""The traps of docs/derivations.md, section 13: a test for each letter."""
 
 import math
 
@@ -86,6 +86,56 @@ def test_i_the_ratio_to_the_maximum_changes_with_an_offset_and_the_gap_does_not(
     assert family.gap_of(x + 10).item() == pytest.approx(family.gap_of(x).item(), rel=1e-13)
 
 
+def test_j_the_likelihood_is_convex_in_1_over_t_and_not_in_t():
+    scores, target = at(1.0, 0.0, -0.5).expand(2, 3), torch.tensor([0, 1])
+
+    def loss(sharpness):
+        return sm.functional.softmax_cross_entropy(scores, target, scale=sharpness)
+
+    def curvature(f, t):
+        return torch.func.grad(torch.func.grad(f))(torch.tensor(t, dtype=F64)).item()
+
+    grid = torch.logspace(-2, 1, 30).tolist()
+    assert min(curvature(loss, k) for k in grid) > 0
+    in_temperature = [curvature(lambda t: loss(1 / t), t) for t in grid]
+    assert min(in_temperature) < 0 < max(in_temperature)
+
+
+def test_k_the_floor_of_balanced_classes_in_many_dimensions_is_none_for_others():
+    balanced = sm.loss_floor(3, 1.0)
+    assert balanced == pytest.approx(math.log1p(2 * math.exp(-1.5)), rel=1e-14)
+    # Both rare classes opposite to the frequent one, features on the prototypes.
+    prototypes = at(1.0, 0.0, -1.0, 0.0, -1.0, 0.0).reshape(3, 2)
+    scores = prototypes @ prototypes.T
+    losses = torch.logsumexp(scores, 1) - scores.diagonal()
+    priors = [0.9, 0.05, 0.05]
+    reached = sum(p * loss.item() for p, loss in zip(priors, losses, strict=True))
+    assert sm.loss_floor(3, 1.0, priors=priors) <= reached < balanced
+    low, high = sm.loss_floor_bracket(10, 8.0, 2)
+    on_a_circle = torch.cos(torch.arange(10, dtype=F64) * 2 * math.pi / 10) * 8
+    best = (torch.logsumexp(on_a_circle, 0) - on_a_circle[0]).item()
+    assert low < best
+    assert low == pytest.approx(sm.loss_floor(10, 8.0))
+    assert low < high
+
+
+def test_l_a_learned_scale_has_no_end_without_a_cap_and_ours_has_one():
+    cosines, target = at(0.9, 0.1, -0.2).expand(4, 3), torch.zeros(4, dtype=torch.long)
+    for s in (1.0, 30.0, 300.0):
+        scale = torch.tensor(s, dtype=F64, requires_grad=True)
+        loss = sm.functional.softmax_cross_entropy(cosines, target, scale=scale)
+        assert torch.autograd.grad(loss, scale)[0] < 0
+    with pytest.raises(ValueError, match=r"`high` must lie between .* without one there is no end"):
+        sm.scale.LearnedScale(10.0, high=INF)
+    held = sm.scale.LearnedScale(10.0, high=40.0)
+    optimiser = torch.optim.SGD(held.parameters(), lr=1000.0)
+    for _ in range(50):
+        optimiser.zero_grad()
+        sm.functional.softmax_cross_entropy(cosines, target, scale=held.value()).backward()
+        optimiser.step()
+        assert held.value().item() <= 40.0 * (1 + 1e-6)
+
+
 def test_m_no_weight_is_detached_the_gradient_is_that_of_the_value():
     x = at(0.3, -0.2, 0.1)
     for family in (LogSumExp(3.0), Boltzmann(3.0), MellowMax(3.0), sm.Quadratic(0.7), DoubleExp(3.0)):
@@ -109,3 +159,8 @@ def test_the_clamp_has_half_its_slope_at_each_limit():
     x = at(0.0, 1.0).requires_grad_()
     (slope,) = torch.autograd.grad(sm.smooth_clamp(x, 0.0, 1.0, sharpness=100.0).sum(), x)
     assert slope.tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
+
+
+def test_every_letter_has_a_test():
+    letters = {name.split("_")[1] for name in globals() if name.startswith("test_")}
+    assert letters >= set("abcdefghijklm")

@@ -84,7 +84,7 @@ class TwoEntries(ABC):
             return (0.5 + steps.sum(last, keepdim=True),)
 
         knob = fit_knob(self.parameter, (*x.shape, x.shape[-1]), (last - 1, last), wide)
-        place = torch.arange(x.shape[-1], device=x.device).expand(*[1] * (last - 1), -1)
+        place = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device).expand(*[1] * (last - 1), -1)
         pairs = (x.unsqueeze(-1), x.unsqueeze(-2), place.unsqueeze(-1), place.unsqueeze(-2))
         (ranks,) = by_blocks(run, *pairs, knob, sums=((last,),), closed=self._is_closed())
         return ranks.squeeze(-1).to(x.dtype)

@@ -7,7 +7,6 @@ slope p.
 """
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -60,12 +59,18 @@ class PowerFamily(Family):
         check_choice("norm", norm, ("l2", "linf"))
         return 0.0 if float(self.p) == 1 else math.inf
 
-    @abstractmethod
-    def _divisor(self, x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-        """d, reduced dims kept; 0 in rows without an entry."""
+    _is_mean: ClassVar[bool] = False
+    """Whether d is n, rather than 1."""
+
+    def _split(
+        self, x: Tensor, p: float | Tensor, dims: Dims, mass: Mass, *, fixed_anchor: bool = True
+    ) -> tuple["PowerParts", Tensor]:
+        """The parts, and d, which is 0 in rows of a mean without an entry."""
+        parts = split(x, p, dims, mass, fixed_anchor=fixed_anchor, steps=self._is_mean)
+        return parts, reference.count(x, dims, mass) if self._is_mean else x.new_ones(())
 
     def _value(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        parts, d = split(x, parameter, dims, mass), self._divisor(x, dims, mass)
+        parts, d = self._split(x, parameter, dims, mass)
         soft = parts.scale * torch.exp(parts.log_mean(d) / parts.p)
         # Where all entries are 0 there is no gradient.
         top = torch.where(parts.top == 0, parts.top.detach(), parts.top)
@@ -73,7 +78,7 @@ class PowerFamily(Family):
         return torch.where(d == 0, math.nan, torch.where(parts.bad.isnan(), parts.bad, value))
 
     def _weights(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        parts, d = split(x, parameter, dims, mass), self._divisor(x, dims, mass)
+        parts, d = self._split(x, parameter, dims, mass)
         # (x_i/P)^(p - 1)/d with P = A e^c
         factor = torch.exp(parts.log_mean(d) * ((1 - parts.p) / parts.p)) / torch.where(d > 0, d, 1)
         lost = parts.bad.isnan() | parts.top.isnan()
@@ -82,7 +87,7 @@ class PowerFamily(Family):
         return by_blocks(_shares, x, mass, *given, sums=((),))[0]
 
     def _gap_of(self, x: Tensor, parameter: float | Tensor, dims: Dims, mass: Mass) -> Tensor:
-        parts, d = split(x, parameter, dims, mass, fixed_anchor=False), self._divisor(x, dims, mass)
+        parts, d = self._split(x, parameter, dims, mass, fixed_anchor=False)
         excess = parts.scale * torch.expm1(parts.log_mean(d) / parts.p)
         excess = excess if self.properties.side == "over" else -excess
         return torch.where(parts.hard | parts.never, 0, excess) + parts.bad
@@ -100,6 +105,7 @@ class PowerParts(NamedTuple):
         rest: as above; h = 1 and the ties in the rest without weights.
         head: h with weights, else None.
         hits: how many entries attain A.
+        steps: the sum of c_i (r_i^p - 1), for a mean, else None.
         bad: nan in rows with a negative entry, with a slope of nan for each entry; else 0.
     """
 
@@ -111,6 +117,7 @@ class PowerParts(NamedTuple):
     rest: Tensor
     head: Tensor | None
     hits: Tensor
+    steps: Tensor | None
     bad: Tensor
 
     def log_mean(self, d: Tensor | float = 1.0) -> Tensor:
@@ -118,33 +125,59 @@ class PowerParts(NamedTuple):
         log_total = torch.log1p(self.rest)
         if self.head is not None:
             log_total = torch.log(self.head) + log_total
-        return log_total - torch.log(torch.where(d > 0, d, 1)) if isinstance(d, Tensor) else log_total
+        if self.steps is None or not isinstance(d, Tensor):
+            return log_total
+        many = torch.where(d > 0, d, 1)
+        mean = torch.where(self.hard, 0, self.steps / many)
+        # Near the maximum the two logarithms are nearly equal.
+        close = mean > -0.5
+        return torch.where(close, torch.log1p(torch.where(close, mean, 0)), log_total - torch.log(many))
 
 
-def split(x: Tensor, p: float | Tensor, dims: Dims, mass: Mass, *, fixed_anchor: bool = True) -> PowerParts:
-    """The parts over `dims`, which must not be empty; x >= 0."""
+def split(
+    x: Tensor,
+    p: float | Tensor,
+    dims: Dims,
+    mass: Mass,
+    *,
+    fixed_anchor: bool = True,
+    steps: bool = False,
+) -> PowerParts:
+    """The parts over `dims`, which must not be empty, with or without `steps`; x >= 0."""
     never = torch.as_tensor(p == math.inf, device=x.device)
     p = torch.where(never, 1, p) if isinstance(p, Tensor) else (1.0 if p == math.inf else p)
     # A weight of 0 takes its entry out of the anchor, as a mask does.
     top = reference.present(x, mass, 0).amax(dims, keepdim=True)
     hard = torch.isinf(top) | (top == 0)
     scale = torch.where(hard, 1, top.detach() if fixed_anchor else top)
-    run, count = partial(_sums, dims, fixed_anchor), 5 if reference.weighted(mass) else 4
-    spill, below, rest, hits, *heads = by_blocks(run, x, mass, top, scale, hard, p, sums=(dims,) * count)
+    run, count = partial(_sums, dims, fixed_anchor, steps), 4 + reference.weighted(mass) + steps
+    found = list(by_blocks(run, x, mass, top, scale, hard, p, sums=(dims,) * count))
+    stepped = found.pop(0) if steps else None
+    spill, below, rest, hits, *heads = found
     # nan with a slope of nan, and nothing at all elsewhere: 0 * nan must not reach the other rows.
     outside = below > 0
     bad = torch.where(outside, spill, 0) * torch.where(outside, torch.nan, 0.0)
     head = torch.where(hard, 1, heads[0]) if heads else None
     rest = rest + (hits - 1) if head is None else rest / head
-    return PowerParts(top, scale, hard, p, never, torch.where(hard, 0, rest), head, hits, bad)
+    return PowerParts(top, scale, hard, p, never, torch.where(hard, 0, rest), head, hits, stepped, bad)
 
 
-def _sums(dims: Dims, fixed: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
-    """Of x, of negative entries, and those of the powers."""
+def _sums(dims: Dims, fixed: bool, steps: bool, x: Tensor, mass: Mass, *given: Any) -> tuple[Tensor, ...]:
+    """Of r^p - 1 if asked for, of x, of negative entries, and those of the powers."""
     hits, x, ratio = _ratios(x, mass, *given)
+    _, scale, hard, p = given
     below = reference.among(x < 0, mass)
+    stepped = (reference.total(_steps(x, ratio, scale, hard, p), dims, mass),) if steps else ()
     sums = (t.sum(dims, keepdim=True) for t in (x, below.to(x.dtype)))
-    return (*sums, *reference.sums_of(ratio ** given[-1], hits, mass, dims, fixed))
+    return (*stepped, *sums, *reference.sums_of(ratio**p, hits, mass, dims, fixed))
+
+
+def _steps(x: Tensor, ratio: Tensor, scale: Tensor, hard: Tensor, p: float | Tensor) -> Tensor:
+    """r^p - 1: near r = 1 from x - A, whose digits the division has rounded off."""
+    near = (ratio > 0.5) & (ratio < 2) & ~hard
+    return torch.where(
+        near, torch.expm1(p * torch.log1p(torch.where(near, (x - scale) / scale, 0))), ratio**p - 1
+    )
 
 
 def _shares(

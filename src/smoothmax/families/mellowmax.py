@@ -157,9 +157,10 @@ def _nearly_mean(
     and u = (x - mean)/R:  mean + R c s (1 - b/2 + b^2/3),  s = mean(u^2/2 + c u^3/6 + ... + c^4 u^6/720),
     b = c^2 s. What is left out is below 1e-15 of the slope.
     """
-    spread = torch.where(flat & (spread > 0), spread, 1)
+    apart = flat & (spread > 0)
+    spread = torch.where(apart, spread, 1)
     moments = by_blocks(partial(_moments, dims), x, mass, flat, mean, spread, *at, sums=(dims,) * 5)
-    c = torch.where(flat, at.sharpness * spread, 0)
+    c = torch.where(apart, at.sharpness * spread, 0)
     s = sum(c**j * moment / (n * math.factorial(j + 2)) for j, moment in enumerate(moments))
     b = c * c * s
     return mean + spread * c * s * (1 - b / 2 + b * b / 3)

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from smoothmax.families._powers import PowerFamily, at_least_one
 from smoothmax.families.base import Properties, check_entries, check_gap
-from smoothmax.kernels import reference
-from smoothmax.kernels.reference import Dims, Mass
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +41,7 @@ class PowerMean(PowerFamily):
 
     properties: ClassVar[Properties] = replace(PowerFamily.properties, side="under")
     _of_nothing: ClassVar[float] = math.nan
+    _is_mean: ClassVar[bool] = True
 
     def gap(self, n: int, *, largest: float = 1.0) -> float:
         """(1 - n^(-1/p)) M, for one entry M = `largest` among zeros. For a scalar p."""
@@ -57,6 +56,3 @@ class PowerMean(PowerFamily):
         if isinstance(ratio, Tensor):
             return cls(at_least_one(math.log(n) / -torch.log1p(-ratio.clamp(max=1))))
         return cls(at_least_one(math.log(n) / -math.log1p(-ratio)) if ratio < 1 else 1.0)
-
-    def _divisor(self, x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-        return reference.count(x, dims, mass)

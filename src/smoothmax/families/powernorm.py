@@ -13,7 +13,6 @@ from torch import Tensor
 
 from smoothmax.families._powers import PowerFamily, at_least_one
 from smoothmax.families.base import check_entries, check_gap
-from smoothmax.kernels.reference import Dims, Mass
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +53,3 @@ class PowerNorm(PowerFamily):
         ratio = tolerance / largest
         steps = torch.log1p(ratio) if isinstance(ratio, Tensor) else math.log1p(ratio)
         return cls(at_least_one(math.log(n) / steps))
-
-    def _divisor(self, x: Tensor, dims: Dims, mass: Mass) -> Tensor:
-        return x.new_ones(())

@@ -1,7 +1,7 @@
 """The square root smoothing of the maximum of two numbers.
 
 Notation, used in every docstring here: x and y are the two entries, d = x - y, M = max(x, y),
-h = sqrt(d^2 + eps^2).
+h = sqrt(d^2 + eps^2). Far from the tie all is written in r = eps/|d| <= 1, of which no square overflows.
 """
 
 import math
@@ -123,9 +123,10 @@ class SquareRoot(TwoEntryForms, Family):
             near = self._even(at.d, at.p) - at.d.abs() / 2
             gap = torch.where(at.near & ~at.tie, near, self._lift(at.t, at.p))
         else:
-            s = _in_widths(torch.where(at.near, at.d.abs(), at.t), at.p)
-            h = torch.hypot(s, torch.ones_like(s))
-            gap = 0.5 * at.p * (s / (h + 1)) * (1 + 1 / (h + s))
+            w, r = at.d.abs() / at.p, _ratio(at.p, at.t)
+            g, h = (torch.sqrt(1 + ratio * ratio) for ratio in (w, r))
+            near, far = w / (g + 1) * (1 + 1 / (g + w)), (1 + r / (h + 1)) / (h + r)
+            gap = 0.5 * at.p * torch.where(at.near, near, far)
         gap = torch.where(at.hard | at.tie & ~at.near | torch.isinf(first - second), 0, gap)
         return torch.where(torch.isnan(at.void), at.void, gap)
 
@@ -142,22 +143,25 @@ class SquareRoot(TwoEntryForms, Family):
         return h / 2 if self.side == "over" else d / 2 * (d / (h + p))
 
     def _lift(self, t: Tensor, p: float | Tensor) -> Tensor:
-        s = _in_widths(t, p)
-        lift = 0.5 * p / (torch.hypot(s, torch.ones_like(s)) + s)
+        r = _ratio(p, t)
+        lift = 0.5 * p * (r / (torch.sqrt(1 + r * r) + 1))
         return lift if self.side == "over" else lift - 0.5 * p
 
     def _slope(self, d: Tensor, p: float | Tensor) -> Tensor:
         return d / _hypot(d, p)
 
     def _tilt(self, t: Tensor, p: float | Tensor) -> Tensor:
-        s = _in_widths(t, p)
-        h = torch.hypot(s, torch.ones_like(s))
-        return 0.5 / (h * (h + s))
+        r = _ratio(p, t)
+        h = torch.sqrt(1 + r * r)
+        return 0.5 * r * (r / (h * (h + 1)))
 
 
-def _in_widths(t: Tensor, p: float | Tensor) -> Tensor:
-    """t/eps, so that squares neither underflow nor, being clamped, overflow."""
-    return (t / p).clamp(max=1e-4 * torch.finfo(t.dtype).max ** 0.5)
+def _ratio(eps: float | Tensor, t: Tensor) -> Tensor:
+    """eps/t for t >= eps: by way of t/eps where that is moderate, as squares of 1/t may overflow."""
+    eps = eps if isinstance(eps, Tensor) else t.new_full((), eps)
+    far = t > torch.finfo(t.dtype).max ** (1 / 3) * eps
+    widths = torch.where(far, 1, t) / torch.where(far, 1, eps)
+    return torch.where(far, torch.where(far, eps, 1) / torch.where(far, t, 1), 1 / widths)
 
 
 def _two(x: Tensor, dims: Dims) -> tuple[Tensor, Tensor, int]:
