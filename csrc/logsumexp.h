@@ -23,7 +23,7 @@ template <class T> struct Stats { Vec<T> anchor, rest, steps; };
 template <class T> INLINE bool is_finite(T x) { return x - x == 0; }
 template <class T> INLINE T infinity() { return T(__builtin_inf()); }
 
-// One pass over the entries of a block: adds to rest all terms but those of the anchor, which it counts.
+// One pass over the entries of a block: adds to rest, lifted, all terms but those of the anchor, which it counts.
 template <class T, bool MEAN> struct Sums {
     Vec<T> rest{}, steps{};
     Int<T> tops{};
@@ -31,7 +31,7 @@ template <class T, bool MEAN> struct Sums {
     INLINE void add(Sums& s, Vec<T> x, Vec<T> anchor, T k) {
         Power<T> p = power<T>((x - anchor) * k);
         Int<T> top = x == anchor;
-        s.rest += top ? Vec<T>{} : times_power(1 + p.step, p.n);
+        s.rest += top ? Vec<T>{} : lifted_exp<T>(p);
         if (MEAN) s.steps += expm1<T>(p);
         s.tops -= top;
     }
@@ -92,7 +92,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             filled = W - count;
             all.add(all, load_some<T>(x + j, count, anchor), a, k);
         }
-        rest = sum<T>(all.rest) + (sum<T>(to_float<T>(all.tops)) - T(filled + 1));
+        rest = sum<T>(all.rest) / Simd<T>::lift + (sum<T>(to_float<T>(all.tops)) - T(filled + 1));
         steps = sum<T>(all.steps);
     }
 
@@ -156,7 +156,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             for (int64_t j = begin; j < end; j++) part.add(part, load(x.at + j * x.step), anchor, k);
             all.join(all, part);
         }
-        return {anchor, all.rest + to_float<T>(all.tops - 1), all.steps};
+        return {anchor, all.rest / Simd<T>::lift + to_float<T>(all.tops - 1), all.steps};
     }
 
     static Stats<T> stats_across(const Job& job, const Group& g, Across x, int64_t begin, int64_t n) {
@@ -202,7 +202,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
         Int<T> tops = {};
         for (int64_t c = 0; c < job.pieces; c++) {
             Power<T> p = power<T>((parts[c].anchor - top) * T(job.sharpness));
-            V scale = times_power(1 + p.step, p.n);
+            V scale = times_power(p.gone ? V{} : 1 + p.step, p.n);
             Int<T> is_top = parts[c].anchor == top;
             V term = is_top ? parts[c].rest : scale * (1 + parts[c].rest);
             // Compensated, since there may be thousands of pieces.
@@ -213,16 +213,17 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             int64_t n = c + 1 < job.pieces ? job.piece : job.n - c * job.piece;
             steps += scale * parts[c].steps + expm1<T>(p) * T(n);
         }
-        Stats<T> s = {top, rest + lost + to_float<T>(tops - 1), steps};
+        // A piece of nothing but nan, or of nan beside +inf, makes a row of nan.
+        Stats<T> s = {top + (rest - rest), rest + lost + to_float<T>(tops - 1), steps};
         for (int l = 0; l < W; l++)
-            if (!is_finite(top[l])) merge_hard(job, parts, l, s);
+            if (!is_finite(top[l])) merge_hard(job, parts, l, top[l], s);
         return s;
     }
 
     static V magnitude(V v) { return v < 0 ? -v : v; }
 
-    static void merge_hard(const Job& job, const Stats<T>* parts, int l, Stats<T>& s) {
-        T top = s.anchor[l], tops = 0;
+    static void merge_hard(const Job& job, const Stats<T>* parts, int l, T top, Stats<T>& s) {
+        T tops = 0;
         bool nan = false;
         for (int64_t c = 0; c < job.pieces; c++) {
             T anchor = parts[c].anchor[l], rest = parts[c].rest[l];
@@ -273,7 +274,7 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
 
     static void weigh_along(const Job& job, const Group& g, int64_t begin, int64_t n, V anchor, V factor) {
         alignas(64) T scratch[SCRATCH_BYTES / sizeof(T)];
-        V pull = {};
+        V pull = {}, below = subnormal_below<T>(factor);
         if (job.target) pull = Loss<T, S>::pull(job, g);
         for (int l = 0; l < g.count; l++) {
             const T* x = Base::line(Base::entry(job, g.x[l] + begin * job.x_n), job.x_n, n, scratch);
@@ -284,17 +285,17 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
             if (!is_finite(a))
                 for (int64_t j = 0; j < n; j++) w[j] = hard_weight(x[j], a, f);
             else
-                weigh_line(job, x, n, a, f, w);
+                weigh_line(job, x, n, a, f, below[l], w);
             if (job.target && Base::within(g.y[l], begin, n)) w[g.y[l] - begin] = -pull[l];
             if (direct) continue;
             for (int64_t j = 0; j < n; j++) narrow(w[j], out[j * job.w_n]);
         }
     }
 
-    static void weigh_line(const Job& job, const T* x, int64_t n, T anchor, T factor, T* w) {
-        V a = splat(anchor), f = splat(factor);
+    static void weigh_line(const Job& job, const T* x, int64_t n, T anchor, T factor, T below, T* w) {
+        V a = splat(anchor), f = splat(factor), limit = splat(below);
         T k = T(job.sharpness);
-        auto weights = [&](V at) { return exp<T>((at - a) * k) * f; };
+        auto weights = [&](V at) { return exp_times<T>((at - a) * k, f, limit); };
         int64_t j = 0;
         if (job.stream && n >= W) {
             j = Base::to_boundary(w);
@@ -315,10 +316,11 @@ template <class T, class S> struct LogSumExp : Rows<T, S> {
         T* w = direct ? reinterpret_cast<T*>(first) : scratch;
         int64_t step = direct ? job.w_n : W;
         Int<T> is_hard = anchor - anchor != 0;
+        V below = subnormal_below<T>(factor);
         bool some_hard = any<T>(is_hard);
         for (int64_t j = 0; j < n; j++) {
             V at = load(x.at + j * x.step);
-            V weight = exp<T>((at - anchor) * T(job.sharpness)) * factor;
+            V weight = exp_times<T>((at - anchor) * T(job.sharpness), factor, below);
             if (some_hard)
                 for (int l = 0; l < W; l++)
                     if (is_hard[l]) weight[l] = hard_weight(at[l], anchor[l], factor[l]);

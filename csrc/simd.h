@@ -32,7 +32,10 @@ template <> struct Simd<float> {
     static constexpr int W = VECTOR_BYTES / 4, mantissa = 23, bias = 127;
     static constexpr float round = 0x1.8p23f;         // adding it rounds to an integer, in the last bits of the sum
     static constexpr float largest = __FLT_MAX__;
-    static constexpr float vanishing = -110;          // exp of it is 0, and of all below
+    static constexpr float vanishing = -104;          // exp of it is 0, and of all below
+    static constexpr float lift = 0x1p64f;
+    static constexpr float log_normal = -0x1.5d58ap+6f;  // the logarithm of the smallest normal number
+    static constexpr float steps = 0x1p23f;           // that number in units of the smallest subnormal one
     static constexpr float log2e = 0x1.715476p+0f;
     static constexpr float ln2_high = 0x1.62ep-1f;    // 12 bits: times an integer of 12 bits it is exact
     static constexpr float ln2_low = 0x1.0bfbe8p-15f;
@@ -46,7 +49,10 @@ template <> struct Simd<double> {
     static constexpr int W = VECTOR_BYTES / 8, mantissa = 52, bias = 1023;
     static constexpr double round = 0x1.8p52;
     static constexpr double largest = __DBL_MAX__;
-    static constexpr double vanishing = -760;
+    static constexpr double vanishing = -745.14;
+    static constexpr double lift = 0x1p128;
+    static constexpr double log_normal = -0x1.6232bdd7abcd2p+9;
+    static constexpr double steps = 0x1p52;
     static constexpr double log2e = 0x1.71547652b82fep+0;
     static constexpr double ln2_high = 0x1.62e42feep-1;
     static constexpr double ln2_low = 0x1.a39ef35793c76p-33;
@@ -114,10 +120,18 @@ template <class T> INLINE Int<T> as_int(Vec<T> v) { Int<T> i; memcpy(&i, &v, siz
 template <class T> INLINE Vec<T> to_float(Int<T> i) { return __builtin_convertvector(i, Vec<T>); }
 
 template <class T> INLINE bool any(Int<T> mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(__x86_64__)
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
     int64_t words[VECTOR_BYTES / 8], all = 0;
     memcpy(words, &mask, sizeof words);
     for (int64_t word : words) all |= word;
     return all != 0;
+#endif
 }
 
 template <int... L> struct Lanes {};
@@ -199,7 +213,7 @@ INLINE Vec<double> log_tail(Vec<double> z) {
     return horner<double>(z, c, 7);
 }
 
-// v 2^n for whole n in [-1100, 0] (float: [-160, 0]), rounded once where the result is subnormal.
+// v 2^n for whole n in [-1100, 1100] (float: [-160, 160]), rounded once where the result is subnormal.
 #if defined(__AVX512F__)
 INLINE Vec<float> times_power(Vec<float> v, Vec<float> n) { return _mm512_maskz_scalef_ps(-1, v, n); }
 INLINE Vec<double> times_power(Vec<double> v, Vec<double> n) { return _mm512_maskz_scalef_pd(-1, v, n); }
@@ -215,29 +229,6 @@ INLINE Vec<float> times_power(Vec<float> v, Vec<float> n) { return in_two_factor
 INLINE Vec<double> times_power(Vec<double> v, Vec<double> n) { return in_two_factors<double>(v, n); }
 #endif
 
-// e^y = 2^n (1 + step), |step| < 0.42, for y <= 0; nan stays nan.
-template <class T> struct Power { Vec<T> n, step; };
-
-template <class T> INLINE Power<T> power(Vec<T> y) {
-    using S = Simd<T>;
-    y = y < S::vanishing ? splat<T>(S::vanishing) : y;
-    Vec<T> n = (y * S::log2e + S::round) - S::round;
-    Vec<T> r = (y - n * S::ln2_high) - n * S::ln2_low;
-    return {n, r + r * r * exp_tail(r)};
-}
-
-// e^y for y <= 0, within 2 units in the last place, subnormal results too.
-template <class T> INLINE Vec<T> exp(Vec<T> y) {
-    Power<T> p = power<T>(y);
-    return times_power(1 + p.step, p.n);
-}
-
-// e^y - 1 for y <= 0.
-template <class T> INLINE Vec<T> expm1(Power<T> p) {
-    Vec<T> scale = times_power(splat<T>(1), p.n);
-    return scale * p.step + (scale - 1);
-}
-
 // ln(u) + carry for u > 0; the carry corrects u.
 template <class T> INLINE Vec<T> log_plus(Vec<T> u, Vec<T> carry) {
     using S = Simd<T>;
@@ -252,6 +243,58 @@ template <class T> INLINE Vec<T> log_plus(Vec<T> u, Vec<T> carry) {
 }
 
 template <class T> INLINE Vec<T> log(Vec<T> u) { return log_plus<T>(u, u - u); }
+
+// e^y = 2^n (1 + step), |step| < 0.42, for y <= 0; nan stays nan. `gone` where e^y is 0: n and step are not those of y.
+template <class T> struct Power { Vec<T> n, step; Int<T> gone; };
+
+template <class T> INLINE Power<T> power(Vec<T> y) {
+    using S = Simd<T>;
+    Int<T> gone = y < S::vanishing;
+    y = gone ? splat<T>(S::vanishing) : y;
+    Vec<T> n = (y * S::log2e + S::round) - S::round;
+    Vec<T> r = (y - n * S::ln2_high) - n * S::ln2_low;
+    return {n, r + r * r * exp_tail(r), gone};
+}
+
+// e^y for y <= 0, within 2 units in the last place, subnormal results too.
+template <class T> INLINE Vec<T> exp(Vec<T> y) {
+    Power<T> p = power<T>(y);
+    return times_power(p.gone ? Vec<T>{} : 1 + p.step, p.n);
+}
+
+// lift e^y, for sums. A product that is subnormal, or rounded to 0, takes 200 times as long as another: here is none.
+template <class T> INLINE Vec<T> lifted_exp(Power<T> p) {
+    constexpr T lift = Simd<T>::lift;
+    return times_power(p.gone ? Vec<T>{} : lift * p.step + lift, p.n);
+}
+
+// Below which y the product f e^y is subnormal.
+template <class T> INLINE Vec<T> subnormal_below(Vec<T> f) { return Simd<T>::log_normal - log<T>(f < 0 ? -f : f); }
+
+// m 2^n where the product is subnormal in lanes `low`: there it is counted in units of the smallest number.
+template <class T> static __attribute__((noinline)) Vec<T> with_subnormal(Vec<T> m, Vec<T> n, Int<T> low) {
+    using S = Simd<T>;
+    Vec<T> zero = {}, normal = splat<T>(S::steps);
+    Vec<T> units = times_power(low ? (m < 0 ? -m : m) : zero, low ? n + T(S::mantissa + S::bias - 1) : zero);
+    Int<T> count = as_int<T>(units + normal) - as_int<T>(normal), sign = as_int<T>(splat<T>(T(-0.0)));
+    Vec<T> small = as_float<T>(count | (as_int<T>(m) & sign));
+    return low ? small : times_power(low ? zero : m, low ? zero : n);
+}
+
+// f e^y for y <= 0, `limit` being subnormal_below(f).
+template <class T> INLINE Vec<T> exp_times(Vec<T> y, Vec<T> f, Vec<T> limit) {
+    Power<T> p = power<T>(y);
+    Vec<T> m = p.gone ? f - f : (1 + p.step) * f;  // nan where f is, else 0
+    Int<T> low = y < limit;
+    return __builtin_expect(any<T>(low), 0) ? with_subnormal<T>(m, p.n, low) : times_power(m, p.n);
+}
+
+// e^y - 1 for y <= 0.
+template <class T> INLINE Vec<T> expm1(Power<T> p) {
+    constexpr T far = -2 * Simd<T>::mantissa;  // e^y is rounded away here
+    Vec<T> scale = times_power(splat<T>(1), p.n < far ? splat<T>(far) : p.n);
+    return scale * p.step + (scale - 1);
+}
 
 // ln(1 + z) for z >= 0, to the last digits of a tiny z; nan stays nan.
 template <class T> INLINE Vec<T> log1p(Vec<T> z) {

@@ -186,6 +186,26 @@ def test_a_row_without_a_path_stays_without_gradient_whatever_comes_from_above()
             assert gradient.tolist() == [[0.0, 0.0], [1.0, 0.0]]
 
 
+@pytest.mark.parametrize(("dtype", "first", "last"), [(F32, -104.5, -80.0), (F64, -746.0, -700.0)], ids=str)
+@pytest.mark.parametrize("factor", [1.0, -1.0, 1e-4, 1e4])
+def test_subnormal_weights_and_values_are_right_to_their_last_place(dtype, first, last, factor, instructions):
+    """Gradual underflow, computed without the processor's slow way to it."""
+    below = torch.linspace(first, last, 2000, dtype=dtype)
+    x = torch.stack([torch.zeros_like(below), below], 1)
+    tiny = np.longdouble(torch.finfo(dtype).smallest_normal) * torch.finfo(dtype).eps
+    extended = below.numpy().astype(np.longdouble)
+    for n in (2, 80):
+        row = torch.cat([x, torch.full((2000, n - 2), -INF, dtype=dtype)], 1)
+        for layout, dim in ((row, 1), (row.T.contiguous(), 0)):
+            leaf = layout.requires_grad_()
+            value = native.logsumexp(leaf, 1.0, (dim,))
+            (weights,) = torch.autograd.grad(value, leaf, torch.full_like(value, factor))
+            for got, want in ((value, np.exp(extended)), (weights.select(dim, 1), factor * np.exp(extended))):
+                error = np.abs(got.detach().numpy().astype(np.longdouble) - want)
+                assert (error <= 1.1 * tiny + 4 * torch.finfo(dtype).eps * np.abs(want)).all()
+            assert (weights.narrow(dim, 2, n - 2) == 0).all()
+
+
 def test_the_gap_to_the_maximum_keeps_its_digits(instructions):
     """The anchor's own term stays out of the sum: 1e-22 beside a maximum of 0."""
     for dtype, slack in ((F64, 1e-15), (F32, 2e-7)):
