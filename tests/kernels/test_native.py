@@ -202,7 +202,10 @@ def test_subnormal_weights_and_values_are_right_to_their_last_place(dtype, first
             (weights,) = torch.autograd.grad(value, leaf, torch.full_like(value, factor))
             for got, want in ((value, np.exp(extended)), (weights.select(dim, 1), factor * np.exp(extended))):
                 error = np.abs(got.detach().numpy().astype(np.longdouble) - want)
-                assert (error <= 1.1 * tiny + 4 * torch.finfo(dtype).eps * np.abs(want)).all()
+                # The weight itself may be off by half of the smallest number, before it meets the factor.
+                assert (
+                    error <= (0.6 + 0.5 * abs(factor)) * tiny + 4 * torch.finfo(dtype).eps * np.abs(want)
+                ).all()
             assert (weights.narrow(dim, 2, n - 2) == 0).all()
 
 
