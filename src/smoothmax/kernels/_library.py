@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 4
+VERSION = 5
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
