@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from smoothmax.kernels._kept import empty_like
 from smoothmax.kernels._library import LIBRARY
 
 #: Bytes of workspace, for packed rows and what each thread has for itself; a block of 256 rows may take more.
@@ -76,7 +77,7 @@ def slopes(
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
         torch.empty(operands["input"].shape),
-        torch.empty(operands["prototypes"].shape) if prototypes else None,
+        empty_like(operands["prototypes"].contiguous()) if prototypes else None,
         torch.empty(rows),
         torch.empty(classes) if "bias" in operands else None,
         torch.empty(classes) if "offset" in operands else None,

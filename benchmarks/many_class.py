@@ -1,0 +1,357 @@
+"""How fast is a head of many classes, and how much memory does it take? Against torch and its neighbours.
+
+Run: python benchmarks/many_class.py [--quick]
+Forward and backward, all contenders in one process, one after the other in each round; medians, with
+quartiles of the ratio to torch's eager cosine head in the same round. Peak memory comes from a process of
+its own for each.
+Writes many_class.json, many_class.md and many_class.svg beside itself. About ten minutes on two cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import smoothmax
+from smoothmax.functional import cosface, info_nce, linear_cross_entropy
+from smoothmax.kernels._library import LIBRARY
+from smoothmax.lab.atomic import write_atomically
+
+HERE = Path(__file__).parent
+FEATURES, SCALE, MARGIN = 512, 64.0, 0.35
+EAGER, PLAIN, OURS = "torch, cosine head", "torch, plain linear head", "ours"
+COMPILED, CHUNKED, PML = "torch.compile", "F.linear_cross_entropy", "pytorch-metric-learning"
+HEADS = ((256, 10_000, 9), (128, 10_000, 9), (256, 100_000, 5), (256, 1_000_000, 3))
+SMALL = (
+    (256, 128, 41),
+    (256, 1_000, 21),
+    (4096, 128, 11),
+    (4096, 10_000, 3),
+    (1, 100_000, 7),
+    (17, 1001, 41),
+)
+GOALS = {
+    (EAGER, 10_000): 0.28,
+    (EAGER, 100_000): 0.22,
+    (EAGER, 1_000_000): 0.18,
+    (PLAIN, 100_000): 0.6,
+    (PLAIN, 1_000_000): 0.6,
+    **{(COMPILED, classes): 0.45 for classes in (10_000, 100_000, 1_000_000)},
+    **{(CHUNKED, classes): 0.3 for classes in (10_000, 100_000, 1_000_000)},
+    **{(PML, classes): 0.2 for classes in (10_000, 100_000)},
+}
+"""Of ours over a contender's time, by the number of classes."""
+
+Calls = dict[str, Callable[[], object]]
+Table = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    """Measure, print, write; or, as a child of itself, one peak or one table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run?")
+    parser.add_argument("--peak", nargs=3, metavar=("NAME", "ROWS", "CLASSES"), help=argparse.SUPPRESS)
+    parser.add_argument("--times", nargs=2, type=int, metavar=("ROWS", "CLASSES"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peak:
+        print(peak(given.peak[0], int(given.peak[1]), int(given.peak[2])))
+    elif given.times:
+        calls = heads(*given.times)
+        chosen = {name: calls[name] for name in (EAGER, PLAIN, OURS)}
+        print(json.dumps(measured(chosen, 5)))
+    else:
+        study(quick=given.quick)
+
+
+def study(*, quick: bool) -> None:
+    def cut(cases):
+        return [(rows, min(classes, 2_000), 2) for rows, classes, _ in cases] if quick else cases
+
+    at = 2_000 if quick else 100_000
+    found = {"machine": machine(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    found["floors"] = floors(2_000 if quick else 10_000)
+    found["heads"] = {label(r, c): measured(heads(r, c), n) for r, c, n in cut(HEADS)}
+    found["small"] = {label(r, c): measured(pair(r, c), n) for r, c, n in cut(SMALL)}
+    found["large pages"] = {label(256, at): times_with_large_pages(256, at)}
+    found["halves"] = {label(256, at): measured(halves(256, at), 5)}
+    found["two-sided"] = {"4096 pairs": measured(two_sided(512 if quick else 4096), 5)}
+    found["peaks"] = peaks([2_000] if quick else [10_000, 100_000, 1_000_000], 512 if quick else 4096)
+    text = report(found)
+    write_atomically(
+        HERE / "many_class.json", lambda f: f.write((json.dumps(found, indent=1) + "\n").encode())
+    )
+    write_atomically(HERE / "many_class.md", lambda f: f.write(text.encode()))
+    draw(found["heads"], HERE / "many_class.svg")
+    print(text)
+
+
+def label(rows: int, classes: int) -> str:
+    return f"{rows} rows, {classes:,} classes"
+
+
+def data(rows: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, prototypes as a layer starts with them, labels."""
+    torch.manual_seed(0)
+    x = torch.randn(rows, FEATURES, requires_grad=True)
+    w = torch.empty(classes, FEATURES).normal_(std=0.05).requires_grad_()
+    return x, w, torch.randint(classes, (rows,))
+
+
+def eager_head(x: Tensor, w: Tensor, y: Tensor) -> Tensor:
+    """CosFace as one writes it in torch."""
+    cosines = F.linear(F.normalize(x), F.normalize(w))
+    margin = torch.zeros_like(cosines[:, :1]).sub(MARGIN)
+    return F.cross_entropy(SCALE * cosines.scatter_add(1, y.unsqueeze(1), margin), y)
+
+
+def chunked_head(x: Tensor, w: Tensor, y: Tensor) -> Tensor:
+    """Torch's own fused head on unit vectors, which takes no margin; chunks of all rows are its best here."""
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=len(x))
+    return F.linear_cross_entropy(SCALE * F.normalize(x), F.normalize(w), y, options=options)
+
+
+def step(loss: Callable[[], Tensor], *leaves: Tensor) -> Callable[[], None]:
+    def run() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        loss().backward()
+        for leaf in leaves:
+            leaf.grad = None
+
+    return run
+
+
+def pair(rows: int, classes: int) -> Calls:
+    x, w, y = data(rows, classes)
+    return {
+        EAGER: step(lambda: eager_head(x, w, y), x, w),
+        OURS: step(lambda: cosface(x, w, y, scale=SCALE, margin=MARGIN), x, w),
+    }
+
+
+def heads(rows: int, classes: int) -> Calls:
+    x, w, y = data(rows, classes)
+    calls = {
+        EAGER: step(lambda: eager_head(x, w, y), x, w),
+        PLAIN: step(lambda: F.cross_entropy(F.linear(x, w), y), x, w),
+        OURS: step(lambda: cosface(x, w, y, scale=SCALE, margin=MARGIN), x, w),
+        "ours, linear": step(lambda: linear_cross_entropy(x, w, y), x, w),
+        "ours, frozen prototypes": step(lambda: cosface(x, w.detach(), y, scale=SCALE, margin=MARGIN), x),
+    }
+    if rows == 256:
+        torch._dynamo.reset()
+        compiled = torch.compile(eager_head, dynamic=False)
+        calls[COMPILED] = step(lambda: compiled(x, w, y), x, w)
+        calls[CHUNKED] = step(lambda: chunked_head(x, w, y), x, w)
+        if classes <= 100_000:
+            calls[PML] = metric_learning(x, w, y)
+    return calls
+
+
+def metric_learning(x: Tensor, w: Tensor, y: Tensor) -> Callable[[], None]:
+    from pytorch_metric_learning.losses import CosFaceLoss
+
+    loss = CosFaceLoss(len(w), FEATURES, margin=MARGIN, scale=SCALE)
+    with torch.no_grad():
+        loss.W.copy_(w.T)
+    return step(lambda: loss(x, y), x, loss.W)
+
+
+def halves(rows: int, classes: int) -> Calls:
+    x, w, y = data(rows, classes)
+    short = [t.detach().bfloat16().requires_grad_() for t in (x, w)]
+    return {
+        "ours, float32": step(lambda: cosface(x, w, y, scale=SCALE, margin=MARGIN), x, w),
+        "ours, bfloat16": step(lambda: cosface(*short, y, scale=SCALE, margin=MARGIN), *short),
+    }
+
+
+def two_sided(rows: int) -> Calls:
+    torch.manual_seed(0)
+    a, b = (torch.randn(rows, FEATURES, requires_grad=True) for _ in range(2))
+    log_scale, y = torch.tensor(2.66, requires_grad=True), torch.arange(rows)
+
+    def two_products() -> Tensor:
+        x, z, scale = F.normalize(a), F.normalize(b), log_scale.exp()
+        rows_, columns = scale * x @ z.T, scale * z @ x.T
+        return (F.cross_entropy(rows_, y) + F.cross_entropy(columns, y)) / 2
+
+    leaves = (a, b, log_scale)
+    return {
+        "two products, as open_clip has it": step(two_products, *leaves),
+        OURS: step(lambda: info_nce(a, b, scale=log_scale.exp(), symmetric=True), *leaves),
+    }
+
+
+def floors(classes: int) -> Table:
+    """Bare products of the sizes of one head, in GFLOP/s: what is there to be had."""
+    x, w = torch.randn(256, FEATURES), torch.randn(classes, FEATURES)
+    scores = torch.randn(256, classes)
+    short = x.bfloat16(), w.bfloat16().T
+    count = 2e-9 * 256 * classes * FEATURES
+    calls: Calls = {
+        "torch.mm, x w'": lambda: torch.mm(x, w.T),
+        "torch.mm, p w": lambda: torch.mm(scores, w),
+        "torch.mm, p' x": lambda: torch.mm(scores.T, x),
+        "torch.mm, bfloat16, x w'": lambda: torch.mm(*short),
+    }
+    return {name: {"GFLOP/s": count / row["ms"] * 1e3} for name, row in measured(calls, 9).items()}
+
+
+def measured(calls: Calls, rounds: int) -> Table:
+    """Median times in ms and ratios to the first call, with quartiles."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    first = next(iter(times.values()))
+    return {name: summary(spent, first) for name, spent in times.items()}
+
+
+def summary(spent: list[float], first: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles([a / b for a, b in zip(spent, first, strict=True)], n=4)
+    return {"ms": statistics.median(spent), "ratio": middle, "from": low, "to": high}
+
+
+def times_with_large_pages(rows: int, classes: int) -> Table:
+    """The same where torch's own memory comes in pages of 2 MiB."""
+    command = [sys.executable, __file__, "--times", str(rows), str(classes)]
+    surroundings = os.environ | {"THP_MEM_ALLOC_ENABLE": "1"}
+    return json.loads(subprocess.run(command, env=surroundings, capture_output=True, check=True).stdout)
+
+
+def peaks(sizes: list[int], rows: int) -> dict[str, dict[str, float]]:
+    """Peak memory of a step beyond its inputs, MiB, each in a process of its own."""
+    found = {}
+    for classes in sizes:
+        names = [EAGER, PLAIN, OURS, *([PML, CHUNKED] if classes <= 100_000 else [])]
+        found[label(256, classes)] = {name: child_peak(name, 256, classes) for name in names} | {
+            "the prototypes' gradient": classes * FEATURES * 4 / 2**20
+        }
+    found[f"two-sided, {rows} pairs"] = {name: child_peak(name, rows, 0) for name in two_sided(8)}
+    return found
+
+
+def child_peak(name: str, rows: int, classes: int) -> float:
+    command = [sys.executable, __file__, "--peak", name, str(rows), str(classes)]
+    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def peak(name: str, rows: int, classes: int) -> float:
+    """How far the memory of this process rises in the first step of a size, in MiB."""
+    small = two_sided(64) if classes == 0 else heads(256, 500)
+    small[name]()  # loads what the libraries load once
+    del small
+    call = (two_sided(rows) if classes == 0 else heads(rows, classes))[name]
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    before = high_water()
+    call()
+    return high_water() - before
+
+
+def high_water() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on."""
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    products = LIBRARY.smoothmax_many_instructions().decode() if LIBRARY else "plain torch"
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "its products": "MKL" if torch.backends.mkl.is_available() else "no MKL",
+        "backend": str(smoothmax.backend()),
+        "our products": products,
+        "large pages": pages.read_text().strip() if pages.exists() else "unknown",
+        "load when started": os.getloadavg()[0],
+    }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def report(found: dict) -> str:
+    """The tables in Markdown, goals beside what was reached."""
+    lines = ["# A head of many classes, timed", "", "float32, forward and backward, 512 features."]
+    lines += [f"- {name}: {value}" for name, value in found["machine"].items()]
+    lines += ["", "## Floors: bare products", "", "| | GFLOP/s |", "|---|---|"]
+    lines += [f"| {name} | {row['GFLOP/s']:.0f} |" for name, row in found["floors"].items()]
+    for section in ("heads", "small", "large pages", "halves", "two-sided"):
+        for title, table in found[section].items():
+            lines += ["", f"## {section}: {title}", "", *rows_of(table), "", *goals_of(title, table)]
+    lines += ["", "## Peak memory of a step beyond its inputs, MiB", ""]
+    for title, row in found["peaks"].items():
+        lines.append(f"- {title}: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(table: Table) -> list[str]:
+    lines = [f"| | ms | over {next(iter(table))} (quartiles) |", "|---|---|---|"]
+    for name, row in table.items():
+        lines.append(
+            f"| {name} | {row['ms']:.4g} | {row['ratio']:.2f} ({row['from']:.2f} to {row['to']:.2f}) |"
+        )
+    return lines
+
+
+def goals_of(title: str, table: Table) -> list[str]:
+    """What ours takes of each contender's time."""
+    lines = []
+    for name, row in table.items():
+        if OURS not in table or name.startswith("ours"):
+            continue
+        classes = int(title.split()[2].replace(",", "")) if "classes" in title else 0
+        goal = GOALS.get((name, classes))
+        told = f" (goal <= {goal:g})" if goal and len(table) > 2 else ""
+        lines.append(f"- ours takes {table[OURS]['ms'] / row['ms']:.2f} of {name}{told}")
+    return lines
+
+
+def draw(tables: dict[str, Table], path: Path) -> None:
+    """Bars: each contender's time over that of torch's eager cosine head."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1 + 2 * len(tables)), layout="constrained")
+    FigureCanvasSVG(figure)
+    for axes, (title, table) in zip(
+        figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True
+    ):
+        names = list(table)[::-1]
+        bars = axes.barh(names, [table[name]["ratio"] for name in names])
+        axes.bar_label(bars, [f"{table[name]['ms']:.3g} ms" for name in names], padding=3, fontsize=8)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.margins(x=0.15)
+        axes.tick_params(labelsize=8)
+    figure.supxlabel("time over that of torch's eager cosine head")
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
