@@ -249,3 +249,34 @@ def test_gradients_agree_with_plain_cross_entropy_at_scale_64():
     assert loss.item() == pytest.approx(exact_loss.item(), rel=1e-6)
     for ours, expected in zip(torch.autograd.grad(loss, given), exact, strict=True):
         assert (ours - expected).norm() <= 4e-6 * expected.norm()
+
+
+def test_float32_is_right_under_every_transform(instructions):
+    x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
+
+    def loss(x, w):
+        return cosface(x, w, y, scale=8.0, margin=0.2)
+
+    leaves = [t.clone().requires_grad_() for t in (x, w)]
+    slopes = torch.autograd.grad(loss(*leaves), leaves)
+    for a, b in zip(torch.func.grad(loss, (0, 1))(x, w), slopes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    tangents = torch.randn_like(x), torch.randn_like(w)
+    expected = sum((g * t).sum() for g, t in zip(slopes, tangents, strict=True))
+    torch.testing.assert_close(torch.func.jvp(loss, (x, w), tangents)[1], expected, rtol=1e-4, atol=1e-5)
+    with torch.autograd.forward_ad.dual_level():
+        duals = map(torch.autograd.forward_ad.make_dual, (x, w), tangents)
+        slope = torch.autograd.forward_ad.unpack_dual(loss(*duals)).tangent
+    torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-5)
+    hessian = torch.func.hessian(loss)(x, w).reshape(40, 40)
+    torch.testing.assert_close(hessian, hessian.T, rtol=1e-4, atol=1e-5)
+    per_row = torch.func.vmap(
+        torch.func.grad(lambda w, x, y: cosface(x, w, y, scale=8.0, margin=0.2)), (None, 0, 0)
+    )
+    torch.testing.assert_close(per_row(w, x, y).mean(0), slopes[1], rtol=1e-4, atol=1e-6)
+
+
+def test_fake_tensors_have_shapes():
+    with torch._subclasses.fake_tensor.FakeTensorMode():
+        loss = normface(torch.randn(5, 8), torch.randn(40, 8), torch.arange(5), scale=4.0, reduction="none")
+    assert loss.shape == (5,)

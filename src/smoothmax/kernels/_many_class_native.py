@@ -19,6 +19,7 @@ ROOM_BYTES = 28 << 20
 WORTH_A_THREAD = 1 << 20
 
 _library: Any = LIBRARY
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _REFUSED = 2
 
 
@@ -33,8 +34,8 @@ class Slopes(NamedTuple):
 
 
 def serves(operands: dict[str, Tensor], where: Tensor | None) -> bool:
-    """Whether the library computes this."""
-    if LIBRARY is None or torch.compiler.is_compiling():
+    """Whether the library computes this; torch.func and torch.compile get plain torch."""
+    if LIBRARY is None or torch.compiler.is_compiling() or _transformed():
         return False
     if operands["prototypes"].ndim != 2 or (where is not None and where.ndim != 1):
         return False

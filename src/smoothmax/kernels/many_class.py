@@ -94,16 +94,14 @@ class _Native(torch.autograd.Function):
     """The same by the compiled kernels: values, and gradients of which no graph is asked for."""
 
     @staticmethod
-    def forward(names, target, where, normalize, *tensors):
+    def forward(ctx, names, target, where, normalize, *tensors):
         operands = dict(zip(names, tensors, strict=True))
         found = native.values(operands, target, where, normalize)
-        return _composite(operands, target, where, normalize) if found is None else found
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.names, target, where, ctx.normalize, *tensors = inputs
-        ctx.save_for_backward(target, where, output[0], *tensors)
-        ctx.save_for_forward(target, where, output[0], *tensors)
+        found = _composite(operands, target, where, normalize) if found is None else found
+        ctx.names, ctx.normalize = names, normalize
+        ctx.save_for_backward(target, where, found[0], *tensors)
+        ctx.save_for_forward(target, where, *tensors)
+        return found
 
     @staticmethod
     def backward(ctx, *grad_outputs):
@@ -118,18 +116,9 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, *grad_inputs):
-        target, where, _, *tensors = ctx.saved_tensors
+        target, where, *tensors = ctx.saved_tensors
         primals = dict(zip(ctx.names, tensors, strict=True))
         return push(_whole(target, where, ctx.normalize), primals, grad_inputs[4:])
-
-    @staticmethod
-    def vmap(info, in_dims, *args):
-        names, target, where, normalize, *tensors = args
-
-        def one(target, where, *tensors):
-            return _whole(target, where, normalize)(dict(zip(names, tensors, strict=True)))
-
-        return torch.vmap(one, (in_dims[1], in_dims[2], *in_dims[4:]))(target, where, *tensors), (0, 0)
 
 
 def _whole(
