@@ -55,12 +55,12 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
             run(cxx, *flags, *extra, "-c", SOURCE / f"{source}.cpp", "-o", objects[-1])
 
         for name, extra in INSTRUCTIONS.items():
-            for source in ("kernels", "many_class"):
+            for source in ("kernels", "many_class", "scan"):
                 compile_(source, name, f"-DISA={name}", *extra.split())
         matrix_unit = knows(cxx, MATRIX_UNIT)
         if matrix_unit:
             compile_("many_class", "amx", "-DISA=amx", *MATRIX_UNIT.split())
-        for source in ("smoothmax", "kept"):
+        for source in ("smoothmax", "kept", "scan_calls"):
             compile_(source, "calls")
         compile_("many_class_calls", "calls", *(["-DWITH_AMX"] if matrix_unit else []))
         library = Path(folder) / NAME

@@ -161,7 +161,7 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
         help="folder for diagnosis.json and report.html (default: smoothmax-diagnosis)",
     )
     add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
-    add("--workers", type=_count, default=1, metavar="N", help="processes that share the work (default: 1)")
+    add("--workers", type=_count, metavar="N", help="threads that share the work (default: all cores)")
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

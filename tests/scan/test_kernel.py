@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from smoothmax import row_measures
+from smoothmax.scan import kernel
 from smoothmax.scan.kernel import TILE_SCORES, NotFinite, block_measures
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def backend(request, monkeypatch):
+    """Every test runs on the compiled kernels, where there are some, and on plain torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernel, "scans", lambda z: False)
+    elif not kernel.scans(torch.zeros(2, 2)):
+        pytest.skip("the compiled kernels are not in use")
+    return request.param
 
 
 def rows_of(classes, dtype, count=97):
@@ -18,7 +29,10 @@ def rows_of(classes, dtype, count=97):
 def agree(z, target, k, margin, *, relative):
     found = block_measures(z, target, k, margin)
     exact = row_measures(z.double(), target, kind="logits", scale=k, margin=margin)
-    assert set(found) - {"target_lead"} == set(exact)
+    assert set(found) - {"target_lead", "top", "low"} == set(exact)
+    seen = ~z.isnan().any(1)
+    assert torch.equal(found["top"][seen], z.double().amax(1)[seen])
+    torch.testing.assert_close(found["low"][seen], z.double().amin(1)[seen], rtol=1e-6, atol=1e-6)
     for name, values in exact.items():
         torch.testing.assert_close(
             found[name], values, rtol=relative, atol=relative / 30, equal_nan=True, msg=name

@@ -82,7 +82,7 @@ def test_any_order_of_merging_gives_the_same(case, monkeypatch):
     assert numbers(case.job, right) == numbers(case.job, whole(case.job))
 
 
-def test_several_processes_give_the_same_to_the_bit(case, monkeypatch):
+def test_several_threads_give_the_same_to_the_bit(case, monkeypatch):
     monkeypatch.setattr(work, "TASK_BLOCKS", 2)
     together = Tally(case.job.settings)
     for _, tally in measured_by(case.job, tasks(case.job), workers=2):

@@ -93,6 +93,11 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_loss_gradient.argtypes = [*rows, pointer, integer, *[pointer] * 3, *grad, *weights]
     library.smoothmax_kept.argtypes = [integer, flag, flag]
     library.smoothmax_kept.restype = pointer
+    if hasattr(library, "smoothmax_scan"):  # not in a library of older sources
+        scanned = [flag, pointer, integer, integer, integer, pointer]
+        library.smoothmax_scan.argtypes = [*scanned, number, pointer]
+        library.smoothmax_scan_masses.argtypes = [*scanned, pointer, integer, pointer, pointer]
+        library.smoothmax_scan_bins.argtypes = [pointer, integer, pointer]
     library.smoothmax_instructions.restype = ctypes.c_char_p
     library.smoothmax_use_instructions.argtypes = [ctypes.c_char_p]
     library.smoothmax_use_threads.argtypes = [pointer]

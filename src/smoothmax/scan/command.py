@@ -12,6 +12,7 @@ from smoothmax.scan.progress import watching
 from smoothmax.scan.results import results_of
 from smoothmax.scan.run import Rank, clear, scan
 from smoothmax.scan.tally import Tally
+from smoothmax.scan.work import available
 
 #: Folder within --out for what is needed to go on.
 UNFINISHED = "unfinished"
@@ -26,7 +27,8 @@ def run(options: Namespace) -> int:
     job = job_of(options, folder)
     _make(folder)
     with watching(options.file) as watch:
-        tally = scan(job, folder, resume=options.resume, workers=options.workers, rank=rank, watch=watch)
+        workers = options.workers or available()
+        tally = scan(job, folder, resume=options.resume, workers=workers, rank=rank, watch=watch)
     if tally is None:
         return 0
     dim = job.scores.width if options.kind == "embeddings" else options.dim

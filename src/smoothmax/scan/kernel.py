@@ -7,12 +7,12 @@ subtracted that could cancel.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from smoothmax.diagnose._rows import measured_rows
+from smoothmax.kernels.scan import RowStatistics, row_masses, row_statistics, scans
 
 #: Scores in a tile: 512 KiB in float32, so that a tile and its exponentials stay in a core's second cache.
 TILE_SCORES = 1 << 17
@@ -34,25 +34,11 @@ class NotFinite(ValueError):
         self.row = row
 
 
-class Split(NamedTuple):
-    """What one pass finds of each row; float64."""
-
-    own: Tensor
-    best: Tensor
-    second: Tensor
-    low: Tensor
-    shortfall: Tensor
-    there: Tensor
-    mass: Tensor
-    depth: Tensor
-    square: Tensor
-
-
 def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) -> dict[str, Tensor]:
-    """`row_measures` in float64, and `target_lead`, own - best other, where there are targets.
+    """`row_measures` in float64, with `top` and `low`, the largest and the least score, and `target_lead`.
 
     Args:
-        z: rows of at least two scores in float32 or float64; -inf masks.
+        z: rows of at least two scores; -inf masks.
         target: class indices, int64.
         k: sharpness.
         margin: taken off the target's score.
@@ -60,20 +46,30 @@ def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) ->
     Raises:
         NotFinite: a row holds nan or +inf.
     """
+    rows = row_statistics(z, target, k) if scans(z) else _by_tiles(_wide(z), target, k)
+    found = _whole(rows, z.shape[1], k)
+    found |= {"top": torch.maximum(rows.own, rows.best), "low": torch.minimum(rows.own, rows.low)}
+    if target is not None:
+        found |= _against(rows, k, margin)
+    odd = ~(rows.own.isfinite() & rows.best.isfinite()) | rows.mass.isnan()
+    if odd.any():
+        _refuse_broken(z, odd)
+        return _repaired(found, odd, _wide(z), target, k, margin)
+    return found
+
+
+def _wide(z: Tensor) -> Tensor:
+    return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+
+
+def _by_tiles(z: Tensor, target: Tensor | None, k: float) -> RowStatistics:
+    """In plain torch."""
     # A class of the largest score stands in for the target: it splits the row where `lead` and `gap` need it.
     where = z.max(-1).indices if target is None else target
     step = max(1, TILE_SCORES // z.shape[1])
     work = z.new_empty(2, min(step, len(z)), z.shape[1])  # reused: fresh pages would cost more than the sums
     tiles = [_split(z[i : i + step], where[i : i + step], k, work) for i in range(0, len(z), step)]
-    rows = Split(*(torch.cat(parts) for parts in zip(*tiles, strict=True)))
-    found = _whole(rows, z.shape[1], k)
-    if target is not None:
-        found |= _against(rows, k, margin)
-    odd = ~(rows.own.isfinite() & rows.best.isfinite())
-    if odd.any():
-        _refuse_broken(z, odd)
-        return _repaired(found, odd, z, target, k, margin)
-    return found
+    return RowStatistics(*(torch.cat(parts) for parts in zip(*tiles, strict=True)))
 
 
 def _refuse_broken(z: Tensor, odd: Tensor) -> None:
@@ -84,7 +80,7 @@ def _refuse_broken(z: Tensor, odd: Tensor) -> None:
         raise NotFinite(int(rows[broken][0]))
 
 
-def _split(z: Tensor, where: Tensor, k: float, work: Tensor) -> Split:
+def _split(z: Tensor, where: Tensor, k: float, work: Tensor) -> RowStatistics:
     """One tile; `z` is left as it is, `work` has room for two like it."""
     index, lowest = where.unsqueeze(1), _LOWEST[z.dtype]
     own = z.gather(1, index).squeeze(1)
@@ -106,7 +102,7 @@ def _split(z: Tensor, where: Tensor, k: float, work: Tensor) -> Split:
     mass = torch.exp(exponent, out=w).sum(-1)
     depth, square = -exponent.mul_(w).sum(-1), w.mul_(w).sum(-1)
     parts = (own, best, second, best + low, shortfall, there, mass, depth, square)
-    return Split(*(part.double() for part in parts))
+    return RowStatistics(*(part.double() for part in parts))
 
 
 def _runner_up(x: Tensor, wanted: Tensor) -> Tensor:
@@ -120,7 +116,7 @@ def _runner_up(x: Tensor, wanted: Tensor) -> Tensor:
     return found
 
 
-def _whole(r: Split, n: int, k: float) -> dict[str, Tensor]:
+def _whole(r: RowStatistics, n: int, k: float) -> dict[str, Tensor]:
     """The measures of all classes: the target's weight joins those of the others."""
     ahead = k * (r.own - r.best)
     first = ahead >= 0
@@ -150,7 +146,7 @@ def _whole(r: Split, n: int, k: float) -> dict[str, Tensor]:
     }
 
 
-def _against(r: Split, k: float, margin: float) -> dict[str, Tensor]:
+def _against(r: RowStatistics, k: float, margin: float) -> dict[str, Tensor]:
     """The measures of the target against the others."""
     ahead = r.own - r.best
     behind = r.mass.log() + k * (margin - ahead)
@@ -173,15 +169,19 @@ def _repaired(
     """The few rows whose target, or all of whose other classes, are masked: measured the slow way."""
     y = None if target is None else target[odd]
     exact = measured_rows(z[odd], y, k, margin)
+    exact |= {"top": z[odd].amax(-1), "low": z[odd].amin(-1)}
     if y is not None:
         exact["target_lead"] = exact["target_score"] - exact["best_other_score"]
-    for name, values in found.items():
-        values[odd] = exact[name].double()
+    for name, values in exact.items():
+        found[name][odd] = values.double()
     return found
 
 
 def temperature_nll(z: Tensor, target: Tensor, k: float) -> Tensor:
     """-ln softmax(f k z)_y for every factor f of `FACTORS`: (rows, factors), float64."""
+    if scans(z):
+        return _nll(*row_masses(z, target, [factor * k for factor in FACTORS]), k)
+    z = _wide(z)
     step = max(1, TILE_SCORES // z.shape[1])
     work = z.new_empty(2, min(step, len(z)), z.shape[1])
     tiles = [_tile_nll(z[i : i + step], target[i : i + step], k, work) for i in range(0, len(z), step)]
@@ -196,9 +196,17 @@ def _tile_nll(z: Tensor, target: Tensor, k: float, work: Tensor) -> Tensor:
     alone = best == -math.inf  # all other classes are masked: the loss is 0
     x.sub_(torch.where(alone, 0, best))
     ahead = torch.where(alone, math.inf, own - best).double().squeeze(1)
-    columns = []
-    for factor in FACTORS:
-        mass = torch.mul(x, factor * k, out=w).clamp_(min=_LOWEST[z.dtype]).exp_().sum(-1).double()
-        behind = mass.log() - factor * k * ahead
-        columns.append(torch.nn.functional.softplus(behind, threshold=math.inf))
-    return torch.stack(columns, -1)
+    masses = [
+        torch.mul(x, factor * k, out=w).clamp_(min=_LOWEST[z.dtype]).exp_().sum(-1).double()
+        for factor in FACTORS
+    ]
+    return _nll(torch.stack(masses, -1), ahead, k)
+
+
+def _nll(masses: Tensor, ahead: Tensor, k: float) -> Tensor:
+    """From the sums of w at every factor; a row whose other classes are all masked is not behind any."""
+    there = ahead < math.inf
+    behind = masses.log() - torch.tensor(FACTORS, dtype=torch.float64) * (k * ahead).unsqueeze(1)
+    return torch.nn.functional.softplus(
+        torch.where(there.unsqueeze(1), behind, -math.inf), threshold=math.inf
+    )

@@ -6,8 +6,11 @@ values go by the first 16 bits of their float32, 9 of sign and exponent and 7 of
 
 import math
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
+
+from smoothmax.kernels.scan import count_bins, counts_bins
 
 #: Number of bins of `codes`.
 BINS = 1 << 16
@@ -76,6 +79,14 @@ def codes(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), BINS - 1, code)
 
 
+def count(values: np.ndarray, bins: np.ndarray) -> None:
+    """Add 1 to the bin of each number; `bins` has a row of `BINS`."""
+    if counts_bins() and values.dtype == np.float64 and values.flags.c_contiguous:
+        count_bins(values, bins)
+    else:
+        np.add.at(bins, codes(values), 1)
+
+
 def quantile(counts: np.ndarray, share: float) -> float:
     """The middle of the bin in which the sorted value number floor(share count) lies; nan for no values."""
     total = int(counts.sum())
@@ -86,14 +97,16 @@ def quantile(counts: np.ndarray, share: float) -> float:
     return float(middles()[code])
 
 
+@cache
 def ends() -> np.ndarray:
     """The `BINS + 1` values between which the bins lie, rising; infinite, then nan, at the ends."""
     magnitude = np.arange(BINS // 2, dtype=np.uint32) << 16
     with np.errstate(invalid="ignore"):
         values = np.append(magnitude.view(np.float32).astype(np.float64), np.nan)
-    return np.concatenate([-values[::-1], values[1:]])
+    return _kept(np.concatenate([-values[::-1], values[1:]]))
 
 
+@cache
 def middles() -> np.ndarray:
     """The middle of each bin; 0 and the infinities stand for themselves, nan for nan."""
     edges = ends()
@@ -101,4 +114,10 @@ def middles() -> np.ndarray:
     inner = np.where(np.arange(BINS) < BINS // 2, high, low)  # the end towards 0, which is in the bin
     whole = ~(np.isfinite(low) & np.isfinite(high)) | (inner == 0)
     with np.errstate(invalid="ignore"):
-        return np.where(whole, inner, (low + high) / 2)
+        return _kept(np.where(whole, inner, (low + high) / 2))
+
+
+def _kept(values: np.ndarray) -> np.ndarray:
+    """Not to be written to."""
+    values.setflags(write=False)
+    return values

@@ -13,7 +13,7 @@ from smoothmax._scores import Kind
 from smoothmax.diagnose import Cuts, Measures, Summary
 from smoothmax.diagnose._measure import QUANTILES
 from smoothmax.scan.kernel import FACTORS
-from smoothmax.scan.sums import BINS, ExactSum, codes, quantile
+from smoothmax.scan.sums import BINS, ExactSum, codes, count, quantile
 
 WITHOUT_TARGET = (
     "gap", "normalized_gap", "p_max", "entropy", "perplexity", "inverse_simpson", "boltzmann_deficit",
@@ -92,7 +92,7 @@ class Tally:
         values = {name: row.numpy() for name, row in rows.items()}
         for i, name in enumerate(self.settings.names):
             self.sums[name].add(float(values[name].sum()))
-            np.add.at(self.arrays["bins"][i], codes(values[name]), 1)
+            count(values[name], self.arrays["bins"][i])
         self.largest_range = max(self.largest_range, float(values["range"].max()))
         self.arrays["tallies"] += self._shares(values)
         if target is None:

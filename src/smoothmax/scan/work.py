@@ -1,11 +1,12 @@
-"""From blocks of rows on disk to a tally: what one process does, and how several share it.
+"""From blocks of rows on disk to a tally: what one thread does, and how several share it.
 
 Rows are cut into blocks that depend on the table alone. Every block is summed by itself, by one thread, and
-blocks are added exactly: the result does not depend on how many processes there are, nor on their order.
+blocks are added exactly: the result does not depend on how many threads there are, nor on their order.
 """
 
-import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,19 +20,19 @@ from smoothmax.scan.projection import Projection
 from smoothmax.scan.sources import Table
 from smoothmax.scan.tally import Settings, Tally
 
-#: Scores in a block: 16 MiB in float32.
-BLOCK_SCORES = 1 << 22
+#: Scores in a block: 64 MiB in float32. Fewer cost more calls, more take more memory.
+BLOCK_SCORES = 1 << 24
 #: Rows in a block, at most: a dozen measures of each are held.
 BLOCK_ROWS = 1 << 16
-#: Blocks that a process measures before it hands over: what is handed over takes some 12 MiB.
-TASK_BLOCKS = 16
+#: Blocks that a thread measures before it hands over: what is handed over takes some 12 MiB.
+TASK_BLOCKS = 2
 #: About so many rows, evenly spaced, are tried at other temperatures.
 SAMPLED_ROWS = 1 << 13
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is measured, and how; it can be sent to another process.
+    """What is measured, and how.
 
     Attributes:
         scores: rows of scores, or of embeddings.
@@ -116,6 +117,8 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
         raise ValueError(
             f"scores must not hold nan or inf, got some in row {row}. Find out why, or drop the row."
         ) from error
+    if s.kind == "cosines" and job.projection is None and (rows["top"].max() > 1 or rows["low"].min() < -1):
+        as_scores(z, "cosines", first)  # by rounding, as a mask, or not at all
     if target is None:
         tally.add(rows, None, None)
         return
@@ -124,14 +127,10 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
 
 
 def _scores(job: Job, block: Tensor, first: int) -> Tensor:
-    """Scores as softmax takes them, in float32 or float64; nan and inf are found later."""
+    """Scores as softmax takes them; nan, inf and cosines beyond 1 are found later."""
     if job.projection is not None:
         return job.projection.scores(block)
-    kind = job.settings.kind
-    if kind == "cosines":
-        low, high = block.aminmax()
-        kind = "logits" if low >= -1 and high <= 1 else kind  # one pass, where all is well
-    return as_scores(block, kind, first)
+    return as_scores(block, "probabilities", first) if job.settings.kind == "probabilities" else block
 
 
 def _target(job: Job, first: int, count: int) -> Tensor:
@@ -155,35 +154,44 @@ def _named(message: str, source: str, row: int, total: int) -> str:
     return f"{source}: {message.replace('`', '')}{note}"
 
 
+def available() -> int:
+    """Cores that this process may use, shared with the others that torchrun started on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def measured_by(job: Job, wanted: Sequence[Task], workers: int) -> Iterator[tuple[Task, Tally]]:
     """Each task with its tally, as they come.
 
     Args:
         job: what is measured.
         wanted: the tasks.
-        workers: processes; 1 is this one.
+        workers: threads; each computes on one core. What they compute with lets other threads run.
     """
-    if workers == 1 or len(wanted) < 2:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for task in wanted:
-                yield task, measured(job, task)
-        finally:
-            torch.set_num_threads(threads)
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(workers, len(wanted)), _begin, (job,)) as pool:
-        yield from pool.imap_unordered(_do, wanted)
+    before = torch.get_num_threads()
+    try:
+        yield from _shared(job, wanted, workers) if workers > 1 and len(wanted) > 1 else _alone(job, wanted)
+    finally:
+        torch.set_num_threads(before)
 
 
-_job: list[Job] = []
-
-
-def _begin(job: Job) -> None:
+def _alone(job: Job, wanted: Sequence[Task]) -> Iterator[tuple[Task, Tally]]:
     torch.set_num_threads(1)
-    _job[:] = [job]
+    for task in wanted:
+        yield task, measured(job, task)
 
 
-def _do(task: Task) -> tuple[Task, Tally]:
-    return task, measured(_job[0], task)
+def _shared(job: Job, wanted: Sequence[Task], workers: int) -> Iterator[tuple[Task, Tally]]:
+    """No more tasks are begun than are being worked on and one, so that few tallies wait in memory."""
+    left = list(reversed(wanted))
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    begun: dict[Future[Tally], Task] = {}
+    try:
+        while left or begun:
+            while left and len(begun) <= workers:
+                task = left.pop()
+                begun[pool.submit(measured, job, task)] = task
+            for future in wait(begun, return_when=FIRST_COMPLETED).done:
+                yield begun.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
