@@ -16,10 +16,10 @@ from smoothmax.functional._pairs import (
     per_pair,
     reduce_counted,
     scaled,
-    softplus,
 )
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.functional._similarity import Similarity, labelled_pairs
+from smoothmax.functional._softplus import softplus
 
 Form = Literal["paper", "unified"]
 

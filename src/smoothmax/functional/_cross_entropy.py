@@ -13,6 +13,7 @@ from smoothmax._checks import check_finite, check_floating, check_positive
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.functional._softplus import softplus
 from smoothmax.kernels import cross_entropy as native
 from smoothmax.kernels import reference
 from smoothmax.kernels.others import logsumexp_of_others
@@ -106,7 +107,7 @@ def target_cross_entropy(
     """softplus(k (l - z_y + m)) per row, classes last; `target` must be in range."""
     below, top = _below_top(z, k)
     lse_others = logsumexp_of_others(_along(k, below), target)
-    return -F.logsigmoid(k * (target_score - top.squeeze(-1) - margin) - lse_others)
+    return softplus(lse_others - k * (target_score - top.squeeze(-1) - margin))
 
 
 def _from_indices(

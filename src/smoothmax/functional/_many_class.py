@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
+from smoothmax.functional._softplus import softplus
 from smoothmax.kernels import many_class
 from smoothmax.kernels.unit import unit
 
@@ -129,7 +129,7 @@ def prototype_loss(
         k = k.reshape(target.shape) if k.ndim else k
         offset = operands["offset"][safe] if "offset" in operands else 0
         own = k * psi(score) + offset
-        losses = -F.logsigmoid(own - lse)
+        losses = softplus(lse - own)
         weight = check_weight(options.weight, len(prototypes), lse.dtype)
         row_weight = torch.ones_like(losses) if weight is None else weight[safe]
         weighted = row_weight * losses

@@ -8,7 +8,6 @@ LSE_k(s_N) = (1/k) ln sum_{j in N} e^(k s_j). A loss is k times its scaled form,
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from smoothmax._checks import check_finite, check_floating, check_one_of, check_positive
@@ -115,11 +114,6 @@ def lse_and_chosen(
     z = per_pair(per_anchor(k, s)) * s
     z = z if where is None else torch.where(where, z, -torch.inf)
     return logsumexp_of_others(z, y), s.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-
-
-def softplus(x: Tensor) -> Tensor:
-    """Ln(1 + e^x), exact at both ends; `F.softplus` is linear from x = 20 on."""
-    return -F.logsigmoid(-x)
 
 
 def reduce_counted(

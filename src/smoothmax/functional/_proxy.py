@@ -17,10 +17,10 @@ from smoothmax.functional._pairs import (
     lse_where,
     per_anchor,
     per_pair,
-    softplus,
 )
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._similarity import Similarity, similarities
+from smoothmax.functional._softplus import softplus
 
 Denominator = Literal["all", "others"]
 

@@ -11,7 +11,7 @@ from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Lists, per_pair, prepare_lists
 from smoothmax.functional._pairs import reduce_counted
 from smoothmax.functional._reduce import Reduction, check_reduction
-from smoothmax.ops import smooth_relu
+from smoothmax.functional._softplus import softplus
 
 Pairs = Literal["mean", "sum"]
 
@@ -91,8 +91,7 @@ def pair_losses(lists: Lists, counted: Tensor, scale: float | Tensor) -> Tensor:
     """ln(1 + e^(-k (s_i - s_j))) where it counts, else 0: [..., i, j]."""
     s = lists.scores
     lead = torch.where(counted, s.unsqueeze(-1) - s.unsqueeze(-2), 0)
-    # By smooth_relu, all of whose derivatives keep their digits: logsigmoid's second is 0 at a lead of 40.
-    return torch.where(counted, smooth_relu(-per_pair(scale, s) * lead, sharpness=1.0), 0)
+    return torch.where(counted, softplus(-per_pair(scale, s) * lead), 0)
 
 
 def check_scale(scale: float | Tensor) -> None:

@@ -15,10 +15,10 @@ from smoothmax.functional._pairs import (
     reduce_counted,
     scale_of,
     scaled,
-    softplus,
 )
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.functional._similarity import Similarity, labelled_pairs
+from smoothmax.functional._softplus import softplus
 
 Form = Literal["out", "in"]
 

@@ -16,10 +16,10 @@ from smoothmax.functional._pairs import (
     per_anchor,
     per_pair,
     reduce_counted,
-    softplus,
 )
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._similarity import Similarity, labelled_pairs, similarities
+from smoothmax.functional._softplus import softplus
 
 Form = Literal["soft", "hard"]
 Mining = Literal["hard", "all", "active"]
