@@ -65,8 +65,9 @@ def shown(value: object) -> str:
 
 
 def check_finite(name: str, value: float | Tensor, way_out: str) -> None:
-    """Raise unless a number is finite; a tensor passes unread."""
+    """Raise unless a number is finite; of a tensor only the type is read."""
     if isinstance(value, Tensor):
+        check_real(name, value)
         return
     check_number(name, value)
     if abs(value) == math.inf:
@@ -106,12 +107,17 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.{hint}")
 
 
-def check_floating(name: str, x: Tensor) -> None:
-    """Raise unless `x` is a real floating-point tensor."""
+def check_tensor(name: str, x: object) -> None:
+    """Raise unless `x` is a tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"`{name}` must be a torch.Tensor, got {type(x).__name__}. Use torch.as_tensor({name})."
         )
+
+
+def check_floating(name: str, x: Tensor) -> None:
+    """Raise unless `x` is a real floating-point tensor."""
+    check_tensor(name, x)
     if not torch.is_floating_point(x):
         raise TypeError(f"`{name}` must be real floating point, got {x.dtype}. Convert it: {name}.float().")
 
@@ -130,9 +136,6 @@ def check_one_of(**given: object) -> str:
 
 def check_real(name: str, x: Tensor) -> None:
     """Raise unless `x` is a tensor of real numbers, floating point or integer."""
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"`{name}` must be a torch.Tensor, got {type(x).__name__}. Use torch.as_tensor({name})."
-        )
+    check_tensor(name, x)
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"`{name}` must be real numbers, got {x.dtype}. Convert it to a floating-point type.")

@@ -1,4 +1,4 @@
-"""Far from the decision: values and both derivatives of softmax losses at leads where e^-lead is all there is."""
+"""Far from the decision: values and both derivatives of softmax losses where e^-lead is all there is."""
 
 import mpmath
 import pytest
@@ -49,7 +49,7 @@ def test_value_slope_and_curvature_keep_their_digits_at_every_lead(name, lead):
     v, d, dd = exact(lead)
     assert value.item() == pytest.approx(v, rel=1e-13, abs=0)
     assert slope[0].tolist() == pytest.approx([d, -d], rel=1e-13, abs=0)
-    # Where the target is behind, the curvature is beside a slope of 1, and a log-sum-exp of one entry rounds it.
+    # Where the target is behind, the slope is 1, and a log-sum-exp of one entry rounds what is beside it.
     rounding = 0 if lead >= 0 else 2e-16
     assert curvature.flatten().tolist() == pytest.approx([dd, -dd, -dd, dd], rel=1e-12, abs=rounding)
 

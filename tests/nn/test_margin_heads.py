@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,9 +195,17 @@ def test_sub_centers_of_a_class_lie_next_to_one_another_in_other_libraries():
             {},
             r"several fit: a.weight, b.weight",
         ),
-        ({"kernel": torch.zeros(5, 6)}, {"key": "kern"}, r"`key` must be one of kernel, got 'kern'"),
+        ({"kernel": torch.zeros(5, 6)}, {"key": "kern"}, r"`key` must be one of kernel \(5, 6\), got 'kern'"),
         ({"weight": torch.zeros(6, 5)}, {}, r"got \(6, 5\) in 'weight'. Pass transposed=True"),
         ({}, {}, r"\(no tensors\)"),
+        ({"weight": torch.zeros(5, 6).tolist()}, {}, r"\(no tensors\)"),
+        ({"weight": torch.zeros(5, 6)}, {"key": 3}, r"`key` must be one of weight \(5, 6\), got 3"),
+        ({"weight": torch.zeros(5, 6), "n": 3}, {"key": "n"}, r"`key` must be one of weight"),
+        (torch.zeros(5, 6), {"transposed": True}, r"got \(5, 6\) in the tensor. Leave `transposed` out"),
+        (torch.zeros(30), {}, r"must hold weights of shape \(5, 6\), got \(30,\) in the tensor"),
+        (torch.full((5, 6), math.nan), {}, r"must hold finite weights, got others in the tensor"),
+        (torch.zeros(5, 6, device="meta"), {}, r"must hold dense weights, got of the meta device"),
+        (torch.zeros(5, 6).to_sparse(), {}, r"must hold dense weights, got torch.sparse_coo"),
     ],
 )
 def test_loading_asks_instead_of_guessing_and_changes_nothing(source, options, message):
@@ -205,6 +214,56 @@ def test_loading_asks_instead_of_guessing_and_changes_nothing(source, options, m
     with pytest.raises(ValueError, match=message):
         head.load_prototypes(source, **options)
     assert torch.equal(head.prototypes, before)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("model.pt", r"must be a module, a state or a tensor, got str. Files are read by torch.load"),
+        (Path("model.pt"), r"got PosixPath. Files are read by torch.load\(path, weights_only=True\)"),
+        (torch.zeros(5, 6).numpy(), r"got ndarray. .* arrays by torch.as_tensor\(source\)"),
+        (None, r"must be a module, a state or a tensor, got NoneType"),
+        (torch.zeros(5, 6, dtype=torch.int64), r"`source` must be real floating point, got torch.int64"),
+        (torch.zeros(5, 6, dtype=torch.complex64), r"`source` must be real floating point"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_loading_says_what_it_takes(source, message):
+    head = CosineHead(6, 5, scale=9.0)
+    before = head.prototypes.detach().clone()
+    with pytest.raises(TypeError, match=message):
+        head.load_prototypes(source)
+    assert torch.equal(head.prototypes, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, F64], ids=str)
+def test_loading_keeps_the_dtype_of_the_head(dtype):
+    head, w = CosineHead(6, 5, scale=9.0), torch.randn(5, 6)
+    for source in (w.to(dtype), {"state_dict": {"model": {"fc.weight": w.to(dtype)}}}):
+        head.load_prototypes(source)
+        assert head.prototypes.dtype == torch.float32
+        assert torch.equal(head.prototypes, w.to(dtype).float())
+
+
+class Constant(nn.Module):
+    """A rule that says 9, whatever it sees."""
+
+    def forward(self, scores, target):
+        return torch.tensor(9.0, dtype=F64)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("name", ["linear", "cosine", "margin", "sub-center"])
+def test_rows_may_have_any_leading_dims(name, ruled):
+    """Five rows of five: the classes must not be taken for rows."""
+    x, y = torch.randn(3, 5, 6, dtype=F64), torch.randint(5, (3, 5))
+    options = {"scale": Constant() if ruled else 9.0, "reduction": "none", "prior": torch.rand(5) + 0.1}
+    head = MAKERS[name](**options).double()
+    flat = head(x.flatten(0, 1), y.flatten())
+    assert_close(head(x, y), flat.reshape(3, 5))
+    assert_close(head(x[0, 0], y[0, 0]), flat[0])
 
 
 @pytest.mark.plain

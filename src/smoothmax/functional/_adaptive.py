@@ -66,8 +66,9 @@ def magface(
     check_positive("lengths[0]", short, "It is the length of the poorest samples.")
     lam = _least_penalty(scale, high - low, short, long) if penalty is None else penalty
     check_number("penalty", lam)
+    rows = counted_rows(input, target, ignore_index)
     with full_precision(input):
-        a = lengths_of(counted_rows(input, target, ignore_index)).clamp(short, long)
+        a = lengths_of(rows).clamp(short, long)
         m = low + (high - low) * (a - short) / (long - short)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     return prototype_loss(
@@ -134,8 +135,9 @@ def adaface(
     check_angle("margin", margin)
     check_positive("concentration", concentration, "0.333 is usual.", allow_inf=False)
     check_positive("std", std, "It is the spread of lengths; clamp it away from 0.", allow_inf=False)
+    rows = counted_rows(input, target, ignore_index)
     with full_precision(input):
-        a = lengths_of(counted_rows(input, target, ignore_index))
+        a = lengths_of(rows)
         quality = ((a.detach() if detach else a) - mean) / std * concentration
         q = quality.clamp(-1, 1)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
@@ -151,7 +153,6 @@ def adaface(
 
 def counted_rows(input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """The input with zeros where a row is ignored: its length is no one's business either."""
-    check_floating("input", input)
     check_target(input, target)
     return without_ignored(input, class_indices(target), ignore_index)[0]
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax._checks import check_choice
-from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
 from smoothmax.functional._margins import (
     ARC_VARIANTS,
     ArcVariant,
@@ -246,6 +246,7 @@ def sub_center(
     Source:
         [Deng2020] sec. 3.2.
     """
+    check_prototypes(input, prototypes)
     if prototypes.ndim != 3:
         raise ValueError(
             f"`prototypes` must be (classes, centers, features), got shape {tuple(prototypes.shape)}. "

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_positive
+from smoothmax._checks import check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
-from smoothmax.functional._cross_entropy import class_indices, target_cross_entropy
+from smoothmax.functional._cross_entropy import check_scores, class_indices, target_cross_entropy
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range, check_weight
 from smoothmax.functional._margins import Margin, check_margin
@@ -212,7 +212,8 @@ class _Rows(NamedTuple):
 
 
 def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> _Rows:
-    check_floating("scores", scores)
+    check_scores(scores)
+    check_tensor("target", target)
     check_margin("margin", margin)
     z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
     if target.shape != z.shape[:-1]:

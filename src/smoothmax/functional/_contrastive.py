@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from smoothmax._checks import check_floating
 from smoothmax.functional._info_nce import info_nce, loss_from_lse
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._pairs import lse_and_positive, scale_of
@@ -44,6 +45,8 @@ def n_pair(
     Source:
         [Sohn2016] sec. 3. Differs: without its penalty on the squared length of the rows.
     """
+    check_floating("input", input)
+    check_floating("positive", positive)
     return info_nce(
         input,
         positive,
@@ -96,7 +99,9 @@ def nt_xent(
     """
     k = scale_of(scale, temperature)
     check_reduction(reduction, num_items)
-    if input.shape != other.shape:
+    check_floating("input", input)
+    check_floating("other", other)
+    if input.shape != other.shape or input.ndim != 2:
         raise ValueError(
             f"`input` and `other` must be two views of the same samples, got shapes {tuple(input.shape)} and "
             f"{tuple(other.shape)}. For other counts use info_nce."

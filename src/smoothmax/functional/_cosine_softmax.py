@@ -12,6 +12,7 @@ have K sub-centres, of which the nearest counts.
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from smoothmax._checks import check_tensor
 from smoothmax.functional._cosine import cosines
 from smoothmax.functional._linear import of_probabilities
 from smoothmax.functional._many_class import RowOptions, prototype_loss
@@ -61,6 +62,7 @@ def normface(
         [Wang2017] eq. 6.
     """
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    check_tensor("target", target)
     if target.is_floating_point():
         return of_probabilities(cosines(input, prototypes), target, scale, prior, options)
     return prototype_loss(input, prototypes, target, scale, lambda c: c, options, prior=prior)

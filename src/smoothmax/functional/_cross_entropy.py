@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_finite, check_floating, check_positive
+from smoothmax._checks import check_finite, check_floating, check_number, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
@@ -74,7 +74,8 @@ def softmax_cross_entropy(
         >>> softmax_cross_entropy(scores, target)
         tensor(0.4402)
     """
-    check_floating("scores", scores)
+    check_scores(scores)
+    check_tensor("target", target)
     check_reduction(reduction, num_items)
     _check_knobs(scale, margin, label_smoothing)
     with full_precision(scores):
@@ -93,6 +94,7 @@ def softmax_cross_entropy(
 
 def class_indices(target: Tensor) -> Tensor:
     """The target as int64, from any integer type, where torch takes int64 and uint8 only."""
+    check_tensor("target", target)
     if target.dtype == torch.bool or target.is_complex():
         raise TypeError(
             f"`target` must hold class indices (integers) or probabilities (floating point), got "
@@ -209,13 +211,25 @@ def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float
 
 def check_smoothing(smoothing: float) -> None:
     """Raise unless 0 <= smoothing <= 1."""
+    check_number("label_smoothing", smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(
             f"`label_smoothing` must be in [0, 1], got {smoothing!r}. It is a share of the mass."
         )
 
 
+def check_scores(scores: Tensor) -> None:
+    """Raise unless scores are floating point, of at least one class."""
+    check_floating("scores", scores)
+    if scores.ndim == 0 or scores.shape[0 if scores.ndim == 1 else 1] == 0:
+        raise ValueError(
+            f"`scores` must hold at least one class, (classes,) or (rows, classes, ...), got shape "
+            f"{tuple(scores.shape)}. One score of one row is scores.reshape(1, 1)."
+        )
+
+
 def _class_weights(weight: Tensor, z: Tensor) -> Tensor:
+    check_tensor("weight", weight)
     if weight.shape != z.shape[-1:]:
         raise ValueError(
             f"`weight` must have one entry per class, shape {tuple(z.shape[-1:])}, got {tuple(weight.shape)}."

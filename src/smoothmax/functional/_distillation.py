@@ -127,7 +127,7 @@ def _classes_last(scores: Tensor) -> Tensor:
 def _check(student: Tensor, teacher: Tensor, temperature: float | Tensor, divergence: str) -> None:
     check_floating("student", student)
     check_floating("teacher", teacher)
-    if student.shape != teacher.shape or student.ndim == 0:
+    if student.shape != teacher.shape or student.ndim == 0 or 0 in student.shape[:2][-1:]:
         raise ValueError(
             f"`student` and `teacher` must hold the scores of the same rows and classes, got shapes "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}. Classes are along dim 1."

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_finite
+from smoothmax._checks import check_finite, check_floating
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
@@ -91,10 +91,13 @@ def info_nce(
     k = scale_of(scale, temperature)
     check_finite("margin", margin, "It is a distance of similarities.")
     check_reduction(reduction, num_items)
+    for name, rows in (("query", query), ("key", key)):
+        check_floating(name, rows)
     _check_shapes(query, key, target, ids)
     if symmetric:
         _check_symmetric(query, key, target, in_batch)
     y, kept = _own_keys(query, key, target, ignore_index)
+    query = query if target is None else torch.where(kept.unsqueeze(1), query, 0)  # nan in one stays there
     count = len(key) + (0 if negatives is None else negatives.shape[-2])
     allowed = _allowed(y, len(key), count, in_batch, ids, mask)
     with full_precision(query):

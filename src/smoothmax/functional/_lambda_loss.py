@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_finite
+from smoothmax._checks import check_choice, check_count, check_finite, check_floating
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Gain, Lists, current_ranks, discounts, normalized_gains, prepare_lists
 from smoothmax.functional._pairs import reduce_counted
@@ -81,6 +81,7 @@ def lambda_loss(
     check_reduction(reduction, num_items)
     if k is not None:
         check_count("k", k, 1, "It is the last rank that counts.")
+    check_floating("scores", scores)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         ranks = current_ranks(lists)

@@ -3,11 +3,11 @@
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_positive
+from smoothmax._checks import check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import softmax_cross_entropy
 from smoothmax.functional._island import full_precision, widen
-from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
+from smoothmax.functional._many_class import RowOptions, check_per_class, check_prototypes, prototype_loss
 from smoothmax.functional._margins import Margin, check_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 
@@ -62,14 +62,14 @@ def linear_cross_entropy(
     """
     check_margin("margin", margin)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    check_tensor("target", target)
     if target.is_floating_point():
         if isinstance(margin, Tensor) or margin:
             raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
         check_prototypes(input, prototypes)
         with full_precision(input):
             scores = widen(input) @ widen(prototypes).mT
-            if bias is not None and bias.shape != prototypes.shape[:1]:
-                raise ValueError(f"`bias` must have one entry per class, got shape {tuple(bias.shape)}.")
+            check_per_class("bias", bias, prototypes.shape[:1])
             scores = scores if bias is None else scores + bias
         return of_probabilities(scores, target, scale, prior, options)
     m = margin_like(margin, input)
@@ -84,8 +84,7 @@ def of_probabilities(
     """The loss of scores, classes last, against class probabilities of the same shape."""
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     check_fit("scale", scale, scores.shape[:-1])
-    if prior is not None and prior.shape != scores.shape[-1:]:
-        raise ValueError(f"`prior` must have one entry per class, got shape {tuple(prior.shape)}.")
+    check_per_class("prior", prior, scores.shape[-1:])
     logits = (scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale) * scores
     logits = logits if prior is None else logits + prior.to(logits.dtype).log()
     second = 0 if logits.ndim == 1 else 1  # where torch has the classes

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_floating
+from smoothmax._checks import check_floating, check_tensor
 from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._island import widen
 
@@ -35,9 +35,12 @@ def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None) -> Li
     check_floating("scores", scores)
     if scores.ndim == 0:
         raise ValueError("`scores` must have items along its last dim, got a single number.")
-    if not isinstance(relevance, Tensor) or relevance.shape != scores.shape:
-        got = tuple(relevance.shape) if isinstance(relevance, Tensor) else type(relevance).__name__
-        raise ValueError(f"`relevance` must have the shape of `scores`, {tuple(scores.shape)}, got {got}.")
+    check_tensor("relevance", relevance)
+    if relevance.shape != scores.shape:
+        raise ValueError(
+            f"`relevance` must have the shape of `scores`, {tuple(scores.shape)}, got "
+            f"{tuple(relevance.shape)}."
+        )
     if relevance.is_complex():
         raise TypeError(f"`relevance` must be real numbers or bool, got {relevance.dtype}.")
     mask = mask_for(scores.shape, where)

@@ -7,6 +7,7 @@ from torch import Tensor
 from smoothmax._checks import check_floating, check_positive
 from smoothmax.families import LogSumExp
 from smoothmax.functional._broadcast import mask_for
+from smoothmax.functional._cross_entropy import check_scores
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.ops import smooth_sign
@@ -48,7 +49,7 @@ def z_loss(
         >>> z_loss(torch.zeros(1, 4))
         tensor(1.9218)
     """
-    check_floating("scores", scores)
+    check_scores(scores)
     check_reduction(reduction, num_items)
     with full_precision(scores):
         z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)

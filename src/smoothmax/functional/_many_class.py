@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_positive
+from smoothmax._checks import check_floating, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
@@ -73,7 +73,7 @@ def lse_and_target(
     Source:
         `docs/derivations.md`, "The many-class primitive".
     """
-    check_prototypes(input, prototypes)
+    check_prototypes(input, prototypes, classes=False)  # a batch that is compared with itself may be empty
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     if normalize and bias is not None:
         raise ValueError("`bias` must be None with normalize=True, got a tensor. A cosine has no bias.")
@@ -118,6 +118,7 @@ def prototype_loss(
     """
     check_reduction(options.reduction, options.num_items)
     check_smoothing(options.label_smoothing)
+    check_prototypes(input, prototypes)
     check_target(input, target)
     input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
     lse, score = lse_and_target(
@@ -150,14 +151,19 @@ def without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[T
     return torch.where(kept.unsqueeze(-1), input, 0), torch.where(kept, target, 0), kept
 
 
-def check_prototypes(input: Tensor, prototypes: Tensor) -> None:
-    """Raise unless both are floating point, with the same number of features."""
+def check_prototypes(input: Tensor, prototypes: Tensor, *, classes: bool = True) -> None:
+    """Raise unless both are floating point, with the same features, and there is a class, if need be."""
     check_floating("input", input)
     check_floating("prototypes", prototypes)
     if prototypes.ndim not in (2, 3):
         raise ValueError(
             f"`prototypes` must be (classes, features), or (classes, sub-centres, features), "
             f"got shape {tuple(prototypes.shape)}."
+        )
+    if 0 in prototypes.shape[0 if classes else 1 :]:
+        raise ValueError(
+            f"`prototypes` must hold at least one class of at least one feature, got shape "
+            f"{tuple(prototypes.shape)}. A batch may be empty, a head may not."
         )
     if input.shape[-1:] != prototypes.shape[-1:]:
         raise ValueError(
@@ -168,6 +174,8 @@ def check_prototypes(input: Tensor, prototypes: Tensor) -> None:
 
 def check_target(input: Tensor, target: Tensor) -> None:
     """Raise unless there is one class index for each row of the input."""
+    check_floating("input", input)
+    check_tensor("target", target)
     if target.is_floating_point():
         raise TypeError(
             f"`target` must be class indices, got {target.dtype}. Class "
@@ -181,6 +189,7 @@ def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Ten
     """The class weights in `dtype`; raise unless there is one per class."""
     if weight is None:
         return None
+    check_tensor("weight", weight)
     if weight.shape != (classes,):
         raise ValueError(
             f"`weight` must have one entry per class, shape {(classes,)}, got {tuple(weight.shape)}."
@@ -203,6 +212,8 @@ def _operands(
     prior: Tensor | None,
 ) -> many_class.Operands:
     """All in one dtype, rows flattened, the prior's logarithm as the offset."""
+    for name, tensor in (("bias", bias), ("prior", prior)):
+        check_per_class(name, tensor, prototypes.shape[:1])
     dtype = torch.promote_types(widen(input).dtype, widen(prototypes).dtype)
     knob = row_knob(scale, target)
     given = {
@@ -212,13 +223,18 @@ def _operands(
         "bias": bias,
         "offset": None if prior is None else prior.to(dtype).log(),
     }
-    for name, tensor in (("bias", bias), ("prior", prior)):
-        if tensor is not None and tensor.shape != prototypes.shape[:1]:
-            raise ValueError(
-                f"`{name}` must have one entry per class, shape {tuple(prototypes.shape[:1])}, "
-                f"got {tuple(tensor.shape)}."
-            )
     return {name: tensor.to(dtype) for name, tensor in given.items() if tensor is not None}
+
+
+def check_per_class(name: str, values: Tensor | None, shape: torch.Size) -> None:
+    """Raise unless there are no values, or one per class."""
+    if values is None:
+        return
+    check_tensor(name, values)
+    if values.shape != shape:
+        raise ValueError(
+            f"`{name}` must have one entry per class, shape {tuple(shape)}, got {tuple(values.shape)}."
+        )
 
 
 def check_range(target: Tensor, classes: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_finite, check_floating, check_positive
+from smoothmax._checks import check_choice, check_finite, check_floating, check_positive, check_tensor
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels.unit import unit
@@ -57,6 +57,8 @@ def feature_incay(
     check_finite("eps", eps, "It keeps the reciprocal finite.")
     if eps < 0:
         raise ValueError(f"`eps` must be >= 0, got {eps!r}. It keeps the reciprocal finite.")
+    _check_features(features)
+    check_tensor("correct", correct)
     if correct.shape != features.shape[:-1]:
         raise ValueError(
             f"`correct` must have shape {tuple(features.shape[:-1])}, got {tuple(correct.shape)}."
@@ -108,6 +110,9 @@ def correctness(
         Ours; the step is that of [Yuan2017].
     """
     check_floating("scores", scores)
+    check_tensor("target", target)
+    if scores.shape[-1:].numel() == 0 or scores.ndim == 0:
+        raise ValueError(f"`scores` must hold at least one class, last, got shape {tuple(scores.shape)}.")
     check_choice("kind", kind, get_args(Correctness))
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
     if target.shape != scores.shape[:-1]:
@@ -164,6 +169,7 @@ def ring_loss(
     """
     check_floating("features", features)
     check_reduction(reduction, num_items)
+    _check_features(features)
     check_finite("radius", radius, "It is a length.")
     if not isinstance(radius, Tensor) and radius < 0:
         raise ValueError(f"`radius` must be >= 0, got {radius!r}. It is a length.")
@@ -196,6 +202,7 @@ def l2_constrained(
         `smoothmax.scale_for`.
     """
     check_floating("features", features)
+    _check_features(features)
     check_positive("scale", scale, "It is the length of the features.", allow_inf=False)
     with full_precision(features):
         directions = unit(widen(features))
@@ -236,3 +243,8 @@ def score_magnitude_sharpness(
         z = widen(scores)
         magnitude = (z.amax(-1) - z.mean(-1)).mean()
         return scale / (magnitude.detach() if detach else magnitude)
+
+
+def _check_features(features: Tensor) -> None:
+    if features.ndim == 0:
+        raise ValueError("`features` must be rows, (..., features), got a single number. Reshape it.")

@@ -10,7 +10,7 @@ from smoothmax._checks import check_choice, check_positive
 from smoothmax.families import Boltzmann
 from smoothmax.functional._cross_entropy import class_indices, softmax_cross_entropy
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._many_class import check_target, without_ignored
+from smoothmax.functional._many_class import check_prototypes, check_target, without_ignored
 from smoothmax.functional._pairs import (
     check_knobs,
     lse_and_positive,
@@ -75,6 +75,7 @@ def proxy_nca(
     check_knobs(scale)
     check_choice("denominator", denominator, ("all", "others"))
     check_reduction(reduction, num_items)
+    check_prototypes(input, prototypes)
     check_target(input, target)
     input, safe, kept = without_ignored(input, class_indices(target), ignore_index)
     with full_precision(input):
@@ -132,6 +133,7 @@ def proxy_anchor(
     """
     check_knobs(scale, margin)
     check_reduction(reduction, None)
+    check_prototypes(input, prototypes)
     check_target(input, target)
     input, _, _ = without_ignored(input, class_indices(target), ignore_index)
     with full_precision(input):
@@ -203,6 +205,7 @@ def soft_triple(
         [Qian2019] sec. 3. Differs: without its regulariser that merges centres.
     """
     check_positive("sharpness", sharpness, "It is 1/gamma of the paper.", allow_inf=False)
+    check_prototypes(input, prototypes)
     if prototypes.ndim != 3:
         raise ValueError(
             f"`prototypes` must be (classes, centres, features), got shape {tuple(prototypes.shape)}. One "
@@ -226,8 +229,10 @@ def means_of_centers(
 ) -> Tensor:
     """The Boltzmann mean of the similarities to the centres of each class: rows by classes."""
     with full_precision(input):
-        s = similarities(input, prototypes.flatten(0, 1), similarity=similarity)
-        return Boltzmann(per_anchor(sharpness, s)).value(s.unflatten(1, prototypes.shape[:2]), -1)
+        rows = input.reshape(-1, input.shape[-1])
+        s = similarities(rows, prototypes.flatten(0, 1), similarity=similarity)
+        means = Boltzmann(per_anchor(sharpness, s)).value(s.unflatten(1, prototypes.shape[:2]), -1)
+        return means.reshape(*input.shape[:-1], len(prototypes))
 
 
 def _softened(

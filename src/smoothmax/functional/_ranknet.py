@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_positive
+from smoothmax._checks import check_choice, check_floating, check_positive
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Lists, per_pair, prepare_lists
 from smoothmax.functional._pairs import reduce_counted
@@ -66,6 +66,7 @@ def ranknet(
     check_choice("pairs", pairs, ("mean", "sum"))
     check_scale(scale)
     check_reduction(reduction, num_items)
+    check_floating("scores", scores)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         ordered = ordered_pairs(lists)

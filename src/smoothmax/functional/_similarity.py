@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_floating
+from smoothmax._checks import check_choice, check_floating, check_tensor
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.kernels.unit import unit
@@ -115,6 +115,10 @@ def labelled_pairs(
 
 
 def _check_labels(name: str, labels: Tensor, of: str, rows: Tensor) -> None:
+    check_floating(of, rows)
+    check_tensor(name, labels)
+    if rows.ndim != 2:
+        raise ValueError(f"`{of}` must be (rows, features), got {tuple(rows.shape)}. Flatten other dims.")
     if labels.shape != rows.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"`{name}` must hold one integer label per row of `{of}`, shape {tuple(rows.shape[:1])}, got "

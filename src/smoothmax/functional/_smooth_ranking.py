@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_count, check_finite, check_positive
+from smoothmax._checks import check_choice, check_count, check_finite, check_floating, check_positive
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._lists import Gain, Lists, discounts, normalized_gains, per_pair, prepare_lists
 from smoothmax.functional._pairs import reduce_counted, scale_of
@@ -66,6 +66,7 @@ def approx_ndcg(
     sharpness = scale_of(scale, temperature)
     check_reduction(reduction, num_items)
     check_choice("gain", gain, ("exponential", "linear"))
+    check_floating("scores", scores)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         gains, worth = normalized_gains(lists, gain)
@@ -116,6 +117,7 @@ def smooth_ap(
     """
     sharpness = scale_of(scale, temperature)
     check_reduction(reduction, num_items)
+    check_floating("scores", scores)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0
@@ -175,6 +177,7 @@ def smooth_recall(
     sharpness = scale_of(scale, temperature)
     check_reduction(reduction, num_items)
     ks = check_cut(k, cut_temperature, shift)
+    check_floating("scores", scores)
     with full_precision(scores):
         lists = prepare_lists(scores, relevance, where)
         relevant = lists.relevance > 0

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice
+from smoothmax._checks import check_choice, check_floating
 from smoothmax.functional._broadcast import knob_for
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._pairs import (
@@ -196,6 +196,8 @@ def triplet_margin(
     """
     _check_options(scale, margin, form)
     check_reduction(reduction, num_items)
+    for name, rows in (("anchor", anchor), ("positive", positive), ("negative", negative)):
+        check_floating(name, rows)
     with full_precision(anchor):
         to_positive = _row_by_row(anchor, positive, similarity)
         to_negative = _row_by_row(anchor, negative, similarity)

@@ -8,6 +8,7 @@ from smoothmax import functional
 from smoothmax._checks import check_between, check_positive
 from smoothmax.functional._adaptive import lengths_of
 from smoothmax.functional._cross_entropy import class_indices
+from smoothmax.functional._many_class import check_prototypes, check_target
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._cosine import CosineScores
 from smoothmax.nn._head import Options
@@ -135,6 +136,8 @@ class AdaFaceHead(CosineScores):
         num_items: float | Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch; in training mode its lengths enter the statistics first."""
+        check_prototypes(input, self.prototypes)
+        check_target(input, target)
         if self.training:
             counted = class_indices(target) != self.options["ignore_index"]
             self._follow(lengths_of(input.detach()), counted)

@@ -9,10 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from smoothmax import functional
-from smoothmax._checks import check_count, check_number, check_positive
+from smoothmax._checks import check_count, check_number, check_positive, check_real
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import widen
-from smoothmax.functional._many_class import RowOptions, check_target, prototype_loss, without_ignored
+from smoothmax.functional._many_class import (
+    RowOptions,
+    check_prototypes,
+    check_target,
+    prototype_loss,
+    without_ignored,
+)
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.nn._buffers import WideBuffers
 from smoothmax.nn._prototypes import prototypes_in
@@ -127,7 +133,7 @@ class Head(WideBuffers):
             scores = widen(scores)
             scores = scores + self.prior.to(scores.dtype).log() / k
         return functional.softmax_cross_entropy(
-            scores,
+            scores.movedim(-1, 1) if scores.ndim > 1 else scores,
             target,
             scale=scale,
             margin=margin,
@@ -151,6 +157,7 @@ class Head(WideBuffers):
             num_items: replaces the mean's divisor, as for `functional.softmax_cross_entropy`.
         """
         if self.follows_scores():
+            check_prototypes(input, self.prototypes)
             check_target(input, target)
             rows, _, _ = without_ignored(input, class_indices(target), self.options["ignore_index"])
             scores = self.scores(rows)
@@ -212,6 +219,7 @@ def per_class(name: str, values: Tensor | None, num_classes: int) -> Tensor | No
     if values is None:
         return None
     values = torch.as_tensor(values)
+    check_real(name, values)
     if values.shape != (num_classes,):
         raise ValueError(
             f"`{name}` must have one entry per class, shape {(num_classes,)}, got {tuple(values.shape)}."

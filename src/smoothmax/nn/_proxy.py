@@ -146,6 +146,10 @@ class ProxyAnchorHead(CosineScores):
                 f"`num_items` must be None, got {num_items!r}: this loss is a mean over proxies, not over "
                 "rows. Pass larger batches instead of accumulating."
             )
+        if scores.ndim != 2:
+            raise ValueError(
+                f"`input` must be (rows, features), got scores {tuple(scores.shape)}. Flatten the rows."
+            )
         return proxy_anchor_of_similarities(
             scores.mT, target, scale, self.margin, self.options["ignore_index"], self.options["reduction"]
         )
