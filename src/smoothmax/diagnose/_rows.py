@@ -37,8 +37,9 @@ def row_measures(
         Measures by name, one number a row, in float32 or wider:
         `gap` LSE_k - M in score units; `normalized_gap` k gap / ln n; `p_max`; `entropy` of p, nats;
         `perplexity` e^entropy, the effective competitors; `inverse_simpson` 1/sum p^2;
-        `boltzmann_deficit` k (M - sum p z); `range` max - min, `lead` first - second and `magnitude`
-        max - mean over the classes not masked by -inf, in score units; `contrast` lead/(gap + lead).
+        `boltzmann_deficit` k (M - sum p z); `range` max - min, inf where a class is masked by -inf, `lead`
+        first - second and `magnitude` max - mean over the classes not masked, in score units; `contrast`
+        lead/(gap + lead).
         With a target also, margin taken off, `loss` -ln p_y, `wrong_mass` 1 - p_y and `gradient_mass`
         2 k (1 - p_y); and without the margin `competitor_perplexity` e^H(q), `target_score`,
         `best_other_score` and `correct` (1 where y has the largest score, ties included).
