@@ -73,6 +73,7 @@ def test_margins_grow_as_classes_get_rarer():
     assert margins_from_counts(COUNTS, largest=0.5).dtype == torch.float32
 
 
+@pytest.mark.plain
 def test_counts_are_checked_in_words():
     with pytest.raises(
         ValueError, match=r"`counts` must be > 0 for every class, got 0 at class 1 \(1 such\)"

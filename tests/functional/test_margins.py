@@ -202,8 +202,13 @@ def test_sub_centers_take_the_nearest_and_leave_the_others_alone():
         assert gradient[y[row], index[row]].abs().sum() > 0
     one = sub_center(x, w[:, :1], y, scale=16.0, margin=0.5)
     torch.testing.assert_close(one, arcface(x, w[:, 0], y, scale=16.0, margin=0.5), rtol=1e-14, atol=0)
+
+
+@pytest.mark.plain
+def test_sub_centers_are_a_dim_of_their_own():
+    x, w, y = torch.randn(6, 8), torch.randn(5, 8), torch.randint(5, (6,))
     with pytest.raises(ValueError, match=r"`prototypes` must be \(classes, centers, features\)"):
-        sub_center(x, w[:, 0], y, scale=16.0, margin=0.5)
+        sub_center(x, w, y, scale=16.0, margin=0.5)
 
 
 def test_every_class_may_have_its_own_margin():
@@ -215,6 +220,7 @@ def test_every_class_may_have_its_own_margin():
         assert ours[i].item() == pytest.approx(alone.item(), rel=1e-13)
 
 
+@pytest.mark.plain
 def test_bad_margins_are_refused_in_words():
     x, w, y = torch.randn(2, 8), torch.randn(5, 8), torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"`margin` must be an angle in radians, .* got 28\.6"):
