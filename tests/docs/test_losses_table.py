@@ -54,6 +54,23 @@ def test_the_hard_ones_are_their_own_limit_and_distillation_has_its_own_form():
     assert f"tends to {STATED['distillation'].hard}" in section("distillation", "Gap")
 
 
+def said_of(name: str, seen: frozenset[str] = frozenset()) -> str:
+    """A docstring with those of the losses whose gap or source it says it shares."""
+    shared = re.findall(r"[Aa]s (?:for )?`(\w+)`", section(name, "Gap") + section(name, "Source"))
+    others = (said_of(other, seen | {name}) for other in shared if other not in seen | {name})
+    return " ".join((flat(name), *others))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in functional.__all__ if n not in SCRIPT["WITHOUT"] and n.islower()]
+)
+def test_every_loss_states_limit_gap_gradient_domain_and_source(name):
+    for heading in ("Gap", "Domain", "Source"):
+        assert section(name, heading), heading
+    assert re.search(r"gradient", said_of(name))
+    assert re.search(r"\[[A-Z]\w+\d{4}[a-z]?\]|docs/derivations.md", said_of(name))
+
+
 BUDGETS = {name: row.budget for name, row in STATED.items() if row.budget} | SCRIPT["BUDGETS"]
 
 

@@ -60,6 +60,8 @@ def batch() -> dict:
     x[0] = 0.02 * x[0] - w[0]
     a, p, n = torch.randn(3, 20, D).double()
     centres = torch.randn(C, 10, D).double()
+    s = F.cosine_similarity(a, p)
+    names |= {"s": s, "d": (s.unsqueeze(1) - s)[y.unsqueeze(1) < y]}
     return names | {"x": x, "y": y, "u": F.normalize(x), "w": w, "a": a, "p": p, "n": n, "centres": centres}
 
 
@@ -250,6 +252,7 @@ FORMULAS = {
     "BatchHardTripletLoss(": lambda b: (batch_hard(b) + 5).relu().mean(),
     "BatchHardSoftMargin": lambda b: F.softplus(batch_hard(b)).mean(),
     "BatchAllTripletLoss(": lambda b: (t := all_triplets(b))[t > 0].mean(),
+    "CoSENTLoss(": lambda b: (1 + (20 * b["d"]).exp().sum()).log(),
     "init_logit_scale": lambda b: torch.tensor(1 / 0.07),
     "ClipLoss(": in_batch(1 / 0.07, symmetric=True),
 }

@@ -48,7 +48,8 @@ def max_loss(
         As `softmax_cross_entropy`, in units of the scores.
 
     Gap:
-        It is the hard limit that the others of this module approach.
+        It is the hard limit that the others of this module approach. The sum of |gradient| over a row is 2
+        or 0.
 
     Domain:
         Every real score; -inf masks a class.
@@ -133,7 +134,8 @@ def lse_hinge(
         As `softmax_cross_entropy`, in units of the scores.
 
     Gap:
-        0 <= lse_hinge - multiclass_hinge <= ln(C-1)/k, attained where all competitors tie.
+        0 <= lse_hinge - multiclass_hinge <= ln(C-1)/k, attained where all competitors tie. The sum of
+        |gradient| over a row is 2 or 0.
 
     Domain:
         Every real score; -inf masks a class. Not differentiable where the loss turns 0.
@@ -183,7 +185,8 @@ def softplus_lse(
 
     Gap:
         0 <= softplus_lse - lse_hinge <= ln(2)/k, attained at l = 0; 0 <= softplus_lse - multiclass_hinge <=
-        ln(C)/k, attained where the hinge is at 0 and all competitors tie.
+        ln(C)/k, attained where the hinge is at 0 and all competitors tie. The sum of |gradient| over a row is
+        2 (1 - p_y).
 
     Domain:
         Every real score; -inf masks a class. Smooth.
