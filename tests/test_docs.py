@@ -49,7 +49,7 @@ def test_the_readme_names_make_targets_that_exist():
 
 def test_the_program_page_lists_every_option_and_strategy(capsys):
     page = (ROOT / "docs" / "program.md").read_text()
-    for command in ("compare", "scale", "diagnose", "fit"):
+    for command in ("compare", "scale", "diagnose", "fit", "bench"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         for option in set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}:

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_scale(commands)
     _add_diagnose(commands)
     _add_fit(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -219,6 +220,21 @@ def _add_training(add: Callable) -> None:  # type: ignore[type-arg]
         help="the file that is written (default: head.safetensors)",
     )
     add("--resume", action="store_true", help="go on with what a stopped run left beside --out")
+    add("--json", action="store_true", help="print the results as one JSON object")
+
+
+def _add_bench(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    about = "how fast operators, losses and heads are on this machine, beside their peers"
+    add = _command(commands, "bench", about, "smoothmax.bench.command")
+    add("what", nargs="*", metavar="GROUP", help="operators, losses, heads (default: all)")
+    add("--quick", action="store_true", help="small sizes, few rounds, no memory: half a minute")
+    add("--rounds", type=_count, metavar="N", help="rounds at most (default: 21, with --quick 7)")
+    add(
+        "--out",
+        default="smoothmax-bench",
+        metavar="DIR",
+        help="folder for bench.json, bench.md and bench.svg (default: smoothmax-bench)",
+    )
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

@@ -1,6 +1,8 @@
 """Memory of large results: kept for the next one, never shared by two that live."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -56,6 +58,13 @@ def test_what_is_small_or_not_contiguous_is_left_to_torch(monkeypatch):
     assert _kept.empty_like(large().T).stride() == (1, 1000)
     monkeypatch.setattr(_kept, "TO", 2 << 20)
     assert _kept.empty_like(large()).shape == (600, 1000)
+
+
+def test_keeping_can_be_switched_off():
+    program = "from smoothmax.kernels import _kept; print(_kept.TO)"
+    environment = os.environ | {"SMOOTHMAX_KEEP": "0"}
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert told.stdout == "0\n", told.stderr
 
 
 def test_without_memory_torch_is_asked(monkeypatch):

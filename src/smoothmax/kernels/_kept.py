@@ -2,10 +2,11 @@
 
 The C library returns blocks of more than 32 MiB to the system at once, so that every gradient of that size
 would pay for fresh pages, which takes longer than to fill them. Two blocks at most are kept, marked so that
-the system takes their pages whenever it has need of them (MADV_FREE).
+the system takes their pages whenever it has need of them (MADV_FREE). `SMOOTHMAX_KEEP=0` keeps none.
 """
 
 import ctypes
+import os
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from smoothmax.kernels._library import LIBRARY
 
-FROM, TO = 32 << 20, 256 << 20
+FROM, TO = 32 << 20, 0 if os.environ.get("SMOOTHMAX_KEEP") == "0" else 256 << 20
 """Bytes of what is kept: below, the C library keeps memory itself; above, it is too much to hold."""
 
 _TYPES = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}

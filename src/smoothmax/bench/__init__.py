@@ -1,0 +1,1 @@
+"""How fast smoothmax is here, beside its peers: the command `bench`, and what benchmarks/ is made of."""
