@@ -1,7 +1,7 @@
 """Peak memory of a call, in a process of its own: `python -m smoothmax.bench.memory WORKLOAD CALL`.
 
 The second of two calls is measured: what a first one makes for all time, threads and caches, is no memory of
-the call. Memory that smoothmax keeps from one gradient for the next is switched off: it would hide the result.
+the call. That smoothmax keeps memory of gradients for the next is switched off: it would hide the result.
 """
 
 import os
