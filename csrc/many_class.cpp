@@ -154,8 +154,8 @@ void pack(const ManyClass& job, int64_t begin, int64_t end) {
     }
 }
 
-// A tile of classes: its left operand, and what belongs to each of its classes.
-Gemm::Left open_tile(const Place& my, int64_t first, int64_t count) {
+// What belongs to each class of a tile.
+void open_tile(const Place& my, int64_t first, int64_t count) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
     for (int64_t j = 0; j < plan.tile; j++) {
@@ -164,15 +164,28 @@ Gemm::Left open_tile(const Place& my, int64_t first, int64_t count) {
         my.at<float>(plan.bias)[j] = is && job.bias ? job.bias[first + j] : 0;
         my.at<float>(plan.offset)[j] = !is ? LOWEST : job.offset ? job.offset[first + j] : 0;
     }
+}
+
+// The tile as a left operand.
+Gemm::Left left_of_tile(const Place& my, int64_t first, int64_t count) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
     return Gemm::left(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile, plan.features,
                       my.at<char>(plan.ws));
 }
 
-// The scores of the tile with a block of rows, before lengths and biases.
-void products(const Place& my, Gemm::Left w, int64_t b) {
+// Where the products of a tile are kept, or null; those that are lie evenly among the others.
+float* kept(const ManyClass& job, const Plan& plan, int64_t tile) {
+    int64_t slot = tile * job.kept_tiles / plan.tiles;
+    if ((tile + 1) * job.kept_tiles / plan.tiles == slot) return nullptr;
+    return job.kept + slot * plan.blocks * plan.tile * plan.stride;
+}
+
+// The products of the tile with a block of rows.
+void products(const Place& my, Gemm::Left w, int64_t b, float* to) {
     const Plan& plan = my.plan;
     Gemm::multiply(w, Gemm::packed(my.shared<char>(plan.xs + b * plan.xs_step), plan.features, plan.block), plan.tile,
-                   plan.block, plan.features, my.at<float>(plan.s), plan.stride, false);
+                   plan.block, plan.features, to, plan.stride, false);
 }
 
 // For each lane the target's place in the tile, or one that no class has.
@@ -186,25 +199,27 @@ INLINE I target_in_tile(const int64_t* target, int64_t first, int64_t count) {
 }
 
 // Every task keeps of its classes, for each row, the largest logit and the sum of exp(logit - largest), in double.
-void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b) {
+void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b, const float* from) {
     const Plan& plan = my.plan;
     const float *inverse = my.at<float>(plan.inverse), *bias = my.at<float>(plan.bias), *offset = my.at<float>(plan.offset);
     float* top = my.at<float>(plan.top) + b * plan.block;
     double* total = my.at<double>(plan.total) + b * plan.block;
     for (int64_t n = 0; n < plan.block; n += W) {
-        float* s = my.at<float>(plan.s) + n;
+        const float* s = from + n;
         V scale = load(my.shared<float>(plan.scale) + b * plan.block + n);
         I own = target_in_tile(my.shared<int64_t>(plan.target) + b * plan.block + n, first, count);
         for (int64_t l = 0; l < W; l++)
             if (own[l] >= 0)
                 my.job.score[b * plan.block + n + l] = s[own[l] * plan.stride + l] * inverse[own[l]] + bias[own[l]];
+        auto logit = [&](int64_t j) {
+            V all = (load(s + j * plan.stride) * inverse[j] + bias[j]) * scale + offset[j];
+            return own == int32_t(j) ? splat<float>(LOWEST) : all;
+        };
         V largest[4];
         for (V& t : largest) t = splat<float>(LOWEST);
         for (int64_t j = 0; j < plan.tile; j++) {
-            V logit = (load(s + j * plan.stride) * inverse[j] + bias[j]) * scale + offset[j];
-            logit = own == int32_t(j) ? splat<float>(LOWEST) : logit;
-            store(s + j * plan.stride, logit);
-            largest[j % 4] = logit > largest[j % 4] ? logit : largest[j % 4];
+            V next = logit(j);
+            largest[j % 4] = next > largest[j % 4] ? next : largest[j % 4];
         }
         for (int u = 1; u < 4; u++) largest[0] = largest[u] > largest[0] ? largest[u] : largest[0];
         V before = load(top + n);
@@ -212,7 +227,7 @@ void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b) {
         store(top + n, anchor);
         anchor = anchor == LOWEST ? V{} : anchor;
         V sum[4] = {};
-        for (int64_t j = 0; j < plan.tile; j++) sum[j % 4] += exp<float>(load(s + j * plan.stride) - anchor);
+        for (int64_t j = 0; j < plan.tile; j++) sum[j % 4] += exp<float>(logit(j) - anchor);
         V part = (sum[0] + sum[1]) + (sum[2] + sum[3]), kept = exp<float>(before - anchor);
         for (int l = 0; l < W; l++) total[n + l] = total[n + l] * kept[l] + part[l];
     }
@@ -229,10 +244,13 @@ void values(const ManyClass& job, int64_t begin, int64_t end) {
         }
         for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++) {
             int64_t first = t * plan.tile, count = least(plan.tile, job.classes - first);
-            Gemm::Left w = open_tile(my, first, count);
+            open_tile(my, first, count);
+            Gemm::Left w = left_of_tile(my, first, count);
+            float* keep = kept(job, plan, t);
             for (int64_t b = 0; b < plan.blocks; b++) {
-                products(my, w, b);
-                values_of_block(my, first, count, b);
+                float* s = keep ? keep + b * plan.tile * plan.stride : my.at<float>(plan.s);
+                products(my, w, b, s);
+                values_of_block(my, first, count, b, s);
             }
         }
     }
@@ -259,13 +277,15 @@ void join(const ManyClass& job, int64_t begin, int64_t end) {
 }
 
 // From scores to q, and the sums over classes (dscale) and over rows (of the classes).
-template <bool SUMS> void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b) {
+template <bool SUMS>
+void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b, const float* from) {
     const Plan& plan = my.plan;
     const float *inverse = my.at<float>(plan.inverse), *bias = my.at<float>(plan.bias), *offset = my.at<float>(plan.offset);
     float *of_offset = my.at<float>(plan.sums), *of_bias = of_offset + W * plan.tile;
     double* dscale = my.at<double>(plan.dscale) + b * plan.block;
     for (int64_t n = 0; n < plan.block; n += W) {
-        float* s = my.at<float>(plan.s) + n;
+        const float* s = from + n;
+        float* q = my.at<float>(plan.s) + n;
         int64_t row = b * plan.block + n;
         V scale = load(my.shared<float>(plan.scale) + row), lse = load(my.shared<float>(plan.lse) + row);
         V lse_grad = load(my.shared<float>(plan.lse_grad) + row), score_grad = load(my.shared<float>(plan.score_grad) + row);
@@ -278,7 +298,7 @@ template <bool SUMS> void weights_of_block(const Place& my, int64_t first, int64
             V of_logit = exp<float>((is_own ? splat<float>(LOWEST) : logit) - lse) * lse_grad;
             V of_score = is_own ? score_grad : of_logit * scale;
             sum[j % 4] += of_logit * score;
-            store(s + j * plan.stride, of_score * inverse[j]);
+            store(q + j * plan.stride, of_score * inverse[j]);
             if (SUMS) {
                 store(of_offset + j * W, load(of_offset + j * W) + of_logit);
                 store(of_bias + j * W, load(of_bias + j * W) + of_score);
@@ -321,10 +341,14 @@ void close_tile(const Place& my, int64_t first, int64_t count) {
     }
 }
 
-void slopes_of_tile(const Place& my, int64_t first, int64_t count) {
+void slopes_of_tile(const Place& my, int64_t tile) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
-    Gemm::Left w = open_tile(my, first, count);
+    int64_t first = tile * plan.tile, count = least(plan.tile, job.classes - first);
+    open_tile(my, first, count);
+    const float* before = kept(job, plan, tile);
+    Gemm::Left w = {};
+    if (!before) w = left_of_tile(my, first, count);
     Gemm::Right wd = Gemm::right(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile,
                                  plan.features, my.at<char>(plan.wd), false);
     bool sums = job.dbias || job.doffset;
@@ -332,9 +356,10 @@ void slopes_of_tile(const Place& my, int64_t first, int64_t count) {
     float *s = my.at<float>(plan.s), *dx = my.at<float>(plan.dx);
     int64_t wide = plan.features + 16;
     for (int64_t b = 0; b < plan.blocks; b++) {
-        products(my, w, b);
-        if (sums) weights_of_block<true>(my, first, count, b);
-        else weights_of_block<false>(my, first, count, b);
+        if (!before) products(my, w, b, s);
+        const float* from = before ? before + b * plan.tile * plan.stride : s;
+        if (sums) weights_of_block<true>(my, first, count, b, from);
+        else weights_of_block<false>(my, first, count, b, from);
         Gemm::Left q = Gemm::left(s, plan.block, plan.tile, 1, plan.stride, plan.block, plan.tile, my.at<char>(plan.q));
         Gemm::multiply(q, wd, plan.block, plan.features, plan.tile, dx + b * plan.block * wide, wide, true);
         if (!job.dw) continue;
@@ -353,7 +378,7 @@ void slopes(const ManyClass& job, int64_t begin, int64_t end) {
         memset(my.at<char>(plan.dscale), 0, 8 * plan.blocks * plan.block);
         memset(my.at<char>(plan.dx), 0, 4 * plan.blocks * plan.block * (plan.features + 16));
         for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++)
-            slopes_of_tile(my, t * plan.tile, least(plan.tile, job.classes - t * plan.tile));
+            slopes_of_tile(my, t);
     }
 }
 
@@ -379,6 +404,13 @@ void reduce(const ManyClass& job, int64_t begin, int64_t end) {
 }
 
 int64_t room(const ManyClass& job) { return Plan(job).all; }
+
+int64_t tiles(const ManyClass& job) { return Plan(job).tiles; }
+
+int64_t tile_numbers(const ManyClass& job) {
+    Plan plan(job);
+    return plan.blocks * plan.tile * plan.stride;
+}
 
 int64_t count(const ManyClass& job, ManyStage stage) {
     return stage == PACK ? Plan(job).blocks : stage == VALUES || stage == SLOPES ? job.tasks : job.rows;
@@ -428,4 +460,4 @@ void multiply(const float* a, const float* b, float* c, int64_t m, int64_t n, in
 #define TEXT(isa) TEXT_(isa)
 
 extern const ManyKernels NAME(ISA);
-const ManyKernels NAME(ISA) = {TEXT(ISA), room, count, run, multiply, multiply_room};
+const ManyKernels NAME(ISA) = {TEXT(ISA), room, tiles, tile_numbers, count, run, multiply, multiply_room};

@@ -27,6 +27,11 @@ struct ManyClass {
     float *dx, *dw, *dscale, *dbias, *doffset;
     int add;
 
+    // Products of rows and prototypes that the forward pass keeps for backward: those of `kept_tiles` tiles, each as
+    // large as `tile_numbers` says.
+    float* kept;
+    int64_t kept_tiles;
+
     void* room;    // as many bytes as `room` asks for
     int* refused;  // set where numbers are too large, too small or not finite: results are then void
 };
@@ -41,7 +46,9 @@ enum ManyStage {
 
 struct ManyKernels {
     const char* name;
-    int64_t (*room)(const ManyClass& job);                  // bytes
+    int64_t (*room)(const ManyClass& job);  // bytes
+    int64_t (*tiles)(const ManyClass& job);
+    int64_t (*tile_numbers)(const ManyClass& job);
     int64_t (*count)(const ManyClass& job, ManyStage stage);  // of tasks
     void (*run)(const ManyClass& job, ManyStage stage, int64_t begin, int64_t end);
     // For tests: c = a b, or c += a b, contiguous; a and b transposed where asked.

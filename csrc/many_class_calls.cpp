@@ -90,6 +90,23 @@ void run(const ManyKernels* with, const ManyClass& job, ManyStage stage) {
     in_parallel(with->count(job, stage), grain, run_range, &work);
 }
 
+// A room that outlives its call, for the next one: fresh pages cost more than what is written on them. Taken and put
+// back by one atomic exchange; of two calls at once each has its own.
+struct Spare { int64_t bytes; char padding[56]; };
+Spare* spare = nullptr;
+
+struct LastingRoom {
+    Spare* block;
+    explicit LastingRoom(int64_t bytes) : block(__atomic_exchange_n(&spare, nullptr, __ATOMIC_ACQ_REL)) {
+        if (block && block->bytes >= bytes) return;
+        free(block);
+        block = static_cast<Spare*>(aligned_alloc(64, (bytes + sizeof(Spare) + 63) / 64 * 64));
+        if (block) block->bytes = bytes;
+    }
+    ~LastingRoom() { free(__atomic_exchange_n(&spare, block, __ATOMIC_ACQ_REL)); }
+    void* at() const { return block ? block + 1 : nullptr; }
+};
+
 constexpr int64_t BLOCK = 256;  // fewer rows would not pay for another visit of the prototypes
 
 // As many rows of the job as its kernels have room for.
@@ -107,9 +124,9 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
     int refused = 0;
     job.refused = &refused;
     job.rows = step;
-    Room room(with->room(job));
-    if (!room.at) return NO_MEMORY;
-    job.room = room.at;
+    LastingRoom room(with->room(job));
+    if (!room.at()) return NO_MEMORY;
+    job.room = room.at();
     for (int64_t done = 0; done < rows && !refused; done += step) {
         job.rows = rows - done < step ? rows - done : step;
         for (ManyStage stage : stages) run(with, job, stage);
@@ -124,6 +141,22 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
 
 }  // namespace
 
+// How many tiles' products can be kept, in no more than `bytes` nor more than the room leaves of `most`, and how many
+// numbers each takes; none where rows come in portions.
+EXPORT int64_t smoothmax_many_kept(int64_t rows, int64_t classes, int64_t features, int normalize, int64_t tasks,
+                                   int64_t most, int64_t bytes, int64_t* numbers) {
+    ManyClass job = {};
+    float any = 0;
+    job.rows = rows, job.classes = classes, job.features = features;
+    job.normalize = normalize, job.tasks = tasks, job.lse_grad = &any;
+    *numbers = kernels()->tile_numbers(job);
+    if (portion(kernels(), job, most) < rows) return 0;
+    int64_t left = most - kernels()->room(job), all = kernels()->tiles(job);
+    int64_t fit = (left < bytes ? left : bytes) / 4 / *numbers;
+    if (fit < 0) return 0;
+    return fit < all ? fit : all;
+}
+
 // The instruction set in use.
 EXPORT const char* smoothmax_many_instructions() { return kernels()->name; }
 
@@ -134,16 +167,17 @@ EXPORT int smoothmax_use_many_instructions(const char* name) {
     return found == nullptr;
 }
 
-// Per row ln sum_{j != target} exp(logit_j) and the target's score; see many_class.h. Uses `most` bytes, or what a block of rows needs.
+// Per row ln sum_{j != target} exp(logit_j) and the target's score; see many_class.h. Room takes `most` bytes, or what a block of rows needs.
 EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
                                  const float* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
-                                 float* lse, float* score) {
+                                 float* kept, int64_t kept_tiles, float* lse, float* score) {
     ManyClass job = {};
     job.rows = rows, job.classes = classes, job.features = features;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
     job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
     job.normalize = normalize, job.tasks = tasks, job.lse = lse, job.score = score;
+    job.kept = kept, job.kept_tiles = kept_tiles;
     return run_portions(job, most, {PACK, VALUES, JOIN});
 }
 
@@ -151,7 +185,7 @@ EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features
 EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
                                  const float* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
-                                 float* lse, const float* lse_grad, const float* score_grad, float* dx, float* dw,
+                                 float* kept, int64_t kept_tiles, float* lse, const float* lse_grad, const float* score_grad, float* dx, float* dw,
                                  float* dscale, float* dbias, float* doffset) {
     ManyClass job = {};
     job.rows = rows, job.classes = classes, job.features = features;
@@ -160,6 +194,7 @@ EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features
     job.normalize = normalize, job.tasks = tasks, job.lse = lse;
     job.lse_grad = lse_grad, job.score_grad = score_grad;
     job.dx = dx, job.dw = dw, job.dscale = dscale, job.dbias = dbias, job.doffset = doffset;
+    job.kept = kept, job.kept_tiles = kept_tiles;
     if (dw) ask_for_large_pages(dw, 4 * classes * features);
     return run_portions(job, most, {PACK, SLOPES, REDUCE});
 }

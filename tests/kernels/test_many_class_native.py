@@ -280,3 +280,25 @@ def test_fake_tensors_have_shapes():
     with torch._subclasses.fake_tensor.FakeTensorMode():
         loss = normface(torch.randn(5, 8), torch.randn(40, 8), torch.arange(5), scale=4.0, reduction="none")
     assert loss.shape == (5,)
+
+
+@pytest.mark.parametrize("tiles", [0, 1, 2, 100])
+def test_kept_products_change_no_bit(instructions, tiles, monkeypatch):
+    """Backward reads what was kept, and computes the rest again, exactly as forward did."""
+    given = problem(40, 700, 24, COSINE)
+    monkeypatch.setattr(native, "KEPT_BYTES", 0)
+    without = outcome(*given, dtype=F32)
+    monkeypatch.setattr(native, "KEPT_BYTES", tiles * 4 * 128 * 80)
+    for ours, expected in zip(outcome(*given, dtype=F32), without, strict=True):
+        assert (ours == expected).all()
+
+
+def test_backward_on_other_threads_than_forward(monkeypatch):
+    x, w, y = torch.randn(6, 20), torch.randn(90, 20, requires_grad=True), torch.randint(90, (6,))
+    slopes = []
+    for threads in (1, 3):
+        monkeypatch.setattr(native, "_tasks", lambda *sizes, threads=threads: threads)
+        loss = normface(x, w, y, scale=8.0)
+        monkeypatch.setattr(native, "_tasks", lambda *sizes: 2)
+        slopes.append(torch.autograd.grad(loss, w)[0])
+    torch.testing.assert_close(*slopes)

@@ -4,6 +4,7 @@ The library refuses numbers whose squares leave float32's range, nan and infinit
 `slopes` then give None, and the caller computes in plain torch, which gives what IEEE arithmetic gives.
 """
 
+import ctypes
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor
 from smoothmax.kernels._kept import empty_like
 from smoothmax.kernels._library import LIBRARY
 
-#: Bytes of workspace, for packed rows and what each thread has for itself; a block of 256 rows may take more.
+#: Bytes of workspace: packed rows, what each thread has for itself, and products kept for backward. A block of
+#: 256 rows may take more.
 ROOM_BYTES = 28 << 20
+
+#: Bytes of products kept for backward, where one matrix product in four is saved for each.
+KEPT_BYTES = 16 << 20
 
 #: Products of two numbers that are worth another thread.
 WORTH_A_THREAD = 1 << 20
@@ -53,14 +58,40 @@ def _fits(tensor: Tensor) -> bool:
     )
 
 
+class Kept(NamedTuple):
+    """What backward needs of the forward pass besides the log-sum-exp.
+
+    Attributes:
+        products: of rows and prototypes, of some tiles, as the library lays them out.
+        tasks: parts of the classes, on which that depends.
+    """
+
+    products: Tensor
+    tasks: int
+
+
+class Values(NamedTuple):
+    """Per row ln sum_{j != y} exp(logit_j) and the target's score; and what is kept."""
+
+    lse: Tensor
+    score: Tensor
+    kept: Kept
+
+
 def values(
-    operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool
-) -> tuple[Tensor, Tensor] | None:
-    """Per row ln sum_{j != y} exp(logit_j) and the target's score, or None."""
-    problem = _Problem(operands, target, where, normalize)
-    lse, score = torch.empty(len(target)), torch.empty(len(target))
-    done = _succeeds(_library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr()))
-    return (lse, score) if done else None
+    operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool, *, keep: bool
+) -> Values | None:
+    """The values, or None; products are kept only if asked for."""
+    rows, sizes = len(target), operands["prototypes"].shape
+    tasks = _tasks(rows, *sizes)
+    numbers = ctypes.c_int64()
+    given = (rows, *sizes, normalize, tasks, ROOM_BYTES, KEPT_BYTES if keep else 0)
+    count = _library.smoothmax_many_kept(*given, ctypes.byref(numbers))
+    kept = Kept(torch.empty(count, numbers.value), tasks)
+    problem = _Problem(operands, target, where, normalize, kept)
+    lse, score = torch.empty(rows), torch.empty(rows)
+    outcome = _library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr())
+    return Values(lse, score, kept) if _succeeds(outcome) else None
 
 
 def slopes(
@@ -68,13 +99,13 @@ def slopes(
     target: Tensor,
     where: Tensor | None,
     normalize: bool,
-    lse: Tensor,
+    found: Values,
     grads: tuple[Tensor, Tensor],
     *,
     prototypes: bool,
 ) -> Slopes | None:
     """The derivatives of lse and score, times `grads` and summed; None where refused."""
-    problem = _Problem(operands, target, where, normalize)
+    problem = _Problem(operands, target, where, normalize, found.kept)
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
         torch.empty(operands["input"].shape),
@@ -83,7 +114,7 @@ def slopes(
         torch.empty(classes) if "bias" in operands else None,
         torch.empty(classes) if "offset" in operands else None,
     )
-    given = [tensor.contiguous() for tensor in (lse, *grads)]
+    given = [tensor.contiguous() for tensor in (found.lse, *grads)]
     addresses = (None if tensor is None else tensor.data_ptr() for tensor in (*given, *out))
     if not _succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses)):
         return None
@@ -100,7 +131,12 @@ class _Problem:
     """The arguments that values and slopes share, and the tensors that keep their memory alive."""
 
     def __init__(
-        self, operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool
+        self,
+        operands: dict[str, Tensor],
+        target: Tensor,
+        where: Tensor | None,
+        normalize: bool,
+        kept: Kept,
     ) -> None:
         x, w = (_with_neighbours(operands[name]) for name in ("input", "prototypes"))
         scale = operands["scale"].expand(len(x)).contiguous()
@@ -115,7 +151,7 @@ class _Problem:
             *(len(x), len(w), x.shape[-1]),
             *(x.data_ptr(), x.stride(0), w.data_ptr(), w.stride(0)),
             *(None if vector is None else vector.data_ptr() for vector in vectors),
-            *(normalize, _tasks(len(x), *w.shape), ROOM_BYTES),
+            *(normalize, kept.tasks, ROOM_BYTES, kept.products.data_ptr(), len(kept.products)),
         )
 
 

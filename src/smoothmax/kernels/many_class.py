@@ -96,22 +96,24 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx, names, target, where, normalize, *tensors):
         operands = dict(zip(names, tensors, strict=True))
-        found = native.values(operands, target, where, normalize)
-        found = _composite(operands, target, where, normalize) if found is None else found
-        ctx.names, ctx.normalize = names, normalize
-        ctx.save_for_backward(target, where, found[0], *tensors)
+        keep = any(ctx.needs_input_grad)
+        found = native.values(operands, target, where, normalize, keep=keep)
+        lse, score, kept = found or (*_composite(operands, target, where, normalize), None)
+        ctx.names, ctx.normalize, ctx.tasks = names, normalize, kept and kept.tasks
+        ctx.save_for_backward(target, where, lse, score, kept and kept.products, *tensors)
         ctx.save_for_forward(target, where, *tensors)
-        return found
+        return lse, score
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        target, where, lse, *tensors = ctx.saved_tensors
+        target, where, lse, score, products, *tensors = ctx.saved_tensors
         operands = dict(zip(ctx.names, tensors, strict=True))
+        found = ctx.tasks and native.Values(lse, score, native.Kept(products, ctx.tasks))
         if torch.is_grad_enabled():
             _, pull, *_ = torch.func.vjp(_whole(target, where, ctx.normalize), operands)
             (slopes,) = pull(grad_outputs)
         else:
-            slopes = _slopes(ctx, operands, target, where, lse, grad_outputs)
+            slopes = _slopes(ctx, operands, target, where, found, grad_outputs)
         return (None,) * 4 + tuple(slopes[name] for name in ctx.names)
 
     @staticmethod
@@ -127,11 +129,12 @@ def _whole(
     return lambda given: dense(_directed(given, normalize), target, where, normalize)
 
 
-def _slopes(ctx, operands, target, where, lse, grads) -> dict[str, Tensor | None]:
-    wanted = ctx.needs_input_grad[4 + ctx.names.index("prototypes")]
-    slopes = native.slopes(operands, target, where, ctx.normalize, lse, grads, prototypes=wanted)
-    if slopes is not None:
-        return slopes._asdict()
+def _slopes(ctx, operands, target, where, found, grads) -> dict[str, Tensor | None]:
+    if found:
+        wanted = ctx.needs_input_grad[4 + ctx.names.index("prototypes")]
+        slopes = native.slopes(operands, target, where, ctx.normalize, found, grads, prototypes=wanted)
+        if slopes is not None:
+            return slopes._asdict()
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in operands.items()}
     with torch.enable_grad():
         outputs = _composite(leaves, target, where, ctx.normalize)
