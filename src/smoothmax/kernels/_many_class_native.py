@@ -13,8 +13,8 @@ from torch import Tensor
 from smoothmax.kernels._kept import empty_like
 from smoothmax.kernels._library import LIBRARY
 
-#: Bytes of workspace: packed rows, what each thread has for itself, and products kept for backward. A block of
-#: 256 rows may take more.
+#: Bytes of workspace: packed rows, what each thread has for itself, and products kept for backward. A block
+#: of 256 rows may take more.
 ROOM_BYTES = 28 << 20
 
 #: Bytes of products kept for backward, where one matrix product in four is saved for each.
