@@ -47,6 +47,8 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
         array = array.astype(array.dtype.newbyteorder("="))
     if any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = array.copy()
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         # It warns of read-only memory; no operator writes to its arguments.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
