@@ -246,3 +246,29 @@ def test_deterministic_to_the_bit():
 def test_errors_name_the_priors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("priors", "loss", "margin"),
+    [
+        ([0.9, 0.05, 0.05], 0.5, 0.0),
+        ([900, 50, 50], 0.2, 0.1),
+        ([5, 4, 3, 2, 1], 0.05, 0.0),
+        ([8, 4, 2, 1, 1, 1], 0.01, 0.2),
+        ([1 / (i + 1) for i in range(8)], 0.3, 0.0),
+    ],
+)
+def test_the_floor_of_the_scale_for_a_loss_is_that_loss_to_1e_9(priors, loss, margin):
+    scale = scale_for(len(priors), loss=loss, margin=margin, priors=priors)
+    assert loss_floor(len(priors), scale, margin=margin, priors=priors) == pytest.approx(loss, rel=1e-9)
+
+
+def test_the_bound_is_met_to_1e_9_and_does_not_depend_on_how_it_was_searched():
+    priors = solver.as_priors([5, 4, 3, 2, 1], 5)
+    found = []
+    for nudge in (0, 1e-12, 2e-12):
+        lower, upper = solver.floor_with_priors(priors, 3.44 * (1 + nudge), 0.0, loss_floor(5, 3.44))
+        assert lower <= upper * (1 + 1e-13)
+        assert lower == pytest.approx(upper, rel=1e-9)
+        found.append(lower)
+    assert max(found) == pytest.approx(min(found), rel=1e-10)
