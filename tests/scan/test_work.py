@@ -13,7 +13,7 @@ import torch
 
 from smoothmax import calibrate, calibration_error, measure
 from smoothmax._errors import BadInput
-from smoothmax.scan import work
+from smoothmax.scan import state, work
 from smoothmax.scan.kernel import FACTORS, block_measures, temperature_nll
 from smoothmax.scan.results import reliability, results_of, temperatures
 from smoothmax.scan.run import Rank, clear, scan
@@ -110,6 +110,28 @@ def test_a_stopped_scan_goes_on_where_it_was(case, monkeypatch, tmp_path):
     begun = []
     tally = scanned(case.job, tmp_path / "s", resume=True, watch=lambda done, total: begun.append(done))
     assert begun[0] == seen[-1] > 500
+    assert numbers(case.job, tally) == numbers(case.job, whole(case.job))
+
+
+def test_ctrl_c_while_a_task_is_taken_in_counts_no_row_twice(case, monkeypatch, tmp_path):
+    """It comes when it likes: here between the sums and the counts of the sixth task."""
+    monkeypatch.setattr(work, "TASK_BLOCKS", 1)
+    monkeypatch.setattr(state, "SAVE_EVERY", 0.0)
+    merge, calls = Tally.merge, []
+
+    def struck(self, other):
+        calls.append(1)
+        if len(calls) == 6:
+            self.arrays["tallies"] += other.arrays["tallies"]
+            raise KeyboardInterrupt
+        merge(self, other)
+
+    monkeypatch.setattr(Tally, "merge", struck)
+    with pytest.raises(KeyboardInterrupt):
+        scanned(case.job, tmp_path / "s")
+    begun = []
+    tally = scanned(case.job, tmp_path / "s", resume=True, watch=lambda done, total: begun.append(done))
+    assert begun[0] == 5 * 64
     assert numbers(case.job, tally) == numbers(case.job, whole(case.job))
 
 

@@ -139,8 +139,8 @@ def _group(priors: Tensor) -> Groups:
 def _search(groups: Groups, scale: float, margin: float) -> tuple[Tensor, Tensor]:
     """Prototypes and features, as (u, t) and (y, z), of small mean loss: L-BFGS from the simplex.
 
-    Then Newton: L-BFGS ends where the loss has no more digits to lose, its place known to half of them; the certificate
-    is of first order in the place.
+    Then Newton: L-BFGS ends where the loss has no more digits to lose, its place known to half of them;
+    the certificate is of first order in the place.
     """
     free = torch.stack([_simplex(groups.size)] * 2).requires_grad_()
     options = {"max_iter": _STEPS, "tolerance_grad": 1e-14, "tolerance_change": 0, "history_size": 20}

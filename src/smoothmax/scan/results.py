@@ -76,7 +76,10 @@ def sentences(tally: Tally, found: Verdict) -> list[str]:
     best = temperatures(tally)["best"]
     nll = f"from {best['now']:.4g} to {best['nll']:.4g} nats on {best['rows']:,} rows"
     if best["status"] == "inside":
-        said.append(f"The NLL is least near T = {best['temperature']:.3g} times the present one: {nll}.")
+        said.append(
+            f"For probabilities that are right, not for training: the NLL is least near "
+            f"T = {best['temperature']:.3g} times the present one, {nll}."
+        )
     else:
         end = "sharper" if best["status"] == "low" else "flatter"
         said.append(

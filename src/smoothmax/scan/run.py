@@ -56,7 +56,7 @@ def scan(job: Job, folder: Path, *, resume: bool, workers: int, rank: Rank, watc
         clear(folder)
         raise
     except BaseException:
-        state.save()
+        state.save_if_whole()
         raise
     if left and rank.count > 1:
         state.save()

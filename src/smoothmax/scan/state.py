@@ -67,14 +67,22 @@ class State:
         self.path, self.marks = path, fingerprint(job)
         self.tally, self.done = Tally(job.settings), set[Task]()
         self.saved = time.monotonic()
+        self.whole = True
         if resume and path.exists():
             self.tally, self.done = load(path, job.settings, self.marks)
 
     def add(self, task: Task, tally: Tally) -> None:
         """Take in a task; saved when the last time is long enough ago."""
+        self.whole = False
         self.tally.merge(tally)
         self.done.add(task)
+        self.whole = True
         if time.monotonic() - self.saved >= SAVE_EVERY:
+            self.save()
+
+    def save_if_whole(self) -> None:
+        """Write the file, unless what stopped the scan struck while a task was taken in: then it stays."""
+        if self.whole:
             self.save()
 
     def save(self) -> None:
