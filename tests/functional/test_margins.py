@@ -6,7 +6,20 @@ import pytest
 import torch
 import torch._dynamo.testing
 
-from smoothmax.functional import arcface, combined_margin, cosface, magface, normface, sphereface, sub_center
+from smoothmax.functional import (
+    adaface,
+    arcface,
+    combined_margin,
+    cosface,
+    linear_cross_entropy,
+    magface,
+    normface,
+    proxy_anchor,
+    proxy_nca,
+    soft_triple,
+    sphereface,
+    sub_center,
+)
 from smoothmax.functional._margins import ARC_VARIANTS, angle_of, arc, combined
 
 F64 = torch.float64
@@ -120,6 +133,16 @@ LOSSES = {
     "sub_center": lambda x, w, y, **o: sub_center(
         x, torch.stack([w, -w.roll(1, 0)], 1), y, scale=64.0, margin=0.5, **o
     ),
+    # Within the lengths between which the margin moves.
+    "magface": lambda x, w, y, **o: magface(x, w, y, scale=64.0, lengths=(1.0, 90.0), **o),
+    "adaface": lambda x, w, y, **o: adaface(x, w, y, mean=4.5, std=20.0, scale=64.0, **o),
+    "proxy_nca": lambda x, w, y, **o: proxy_nca(x, w, y, scale=64.0, **o),
+    "proxy_nca others": lambda x, w, y, **o: proxy_nca(x, w, y, scale=64.0, denominator="others", **o),
+    "proxy_anchor": lambda x, w, y, **o: proxy_anchor(x, w, y, scale=64.0, margin=0.1, **o).sum(),
+    "soft_triple": lambda x, w, y, **o: soft_triple(
+        x, torch.stack([w, -w.roll(1, 0)], 1), y, scale=64.0, margin=0.01, sharpness=10.0, **o
+    ),
+    "linear": lambda x, w, y, **o: linear_cross_entropy(x, w, y, **o),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 

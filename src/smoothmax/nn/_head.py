@@ -186,7 +186,7 @@ class Head(WideBuffers):
 
     def load_prototypes(
         self,
-        source: nn.Module | Mapping[str, Tensor] | Tensor,
+        source: nn.Module | Mapping[str, object] | Tensor,
         *,
         key: str | None = None,
         transposed: bool = False,

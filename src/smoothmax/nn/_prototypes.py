@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 def prototypes_in(
-    source: nn.Module | Mapping[str, Tensor] | Tensor,
+    source: nn.Module | Mapping[str, object] | Tensor,
     shape: tuple[int, ...],
     *,
     key: str | None,
@@ -39,15 +39,15 @@ def prototypes_in(
     state = _state(source)
     if key is None:
         key = _only_known(state, shape)
-    elif not isinstance(state.get(key), Tensor):
+    elif key not in state:
         raise ValueError(f"`key` must be one of {_names(state)}, got {key!r}.")
     transposed = transposed or key.rpartition(".")[2] == "W"
     bias = state.get(key.rpartition(".")[0] + "." * ("." in key) + "bias")
     return Found(_shaped(state[key], shape, transposed, f"{key!r}"), bias)
 
 
-def _state(source: object) -> dict:
-    """The state of a module, or of a checkpoint that keeps it under "state_dict" or "model"."""
+def _state(source: object) -> dict[str, Tensor]:
+    """The tensors of a module, or of a checkpoint that keeps them under "state_dict" or "model"."""
     if isinstance(source, nn.Module):
         return dict(source.state_dict())
     if not isinstance(source, Mapping):
@@ -58,19 +58,15 @@ def _state(source: object) -> dict:
     for name in ("state_dict", "model"):
         if isinstance(source.get(name), Mapping):
             return _state(source[name])
-    return dict(source)
+    return {name: value for name, value in source.items() if isinstance(value, Tensor)}
 
 
-def _only_known(state: dict, shape: tuple[int, ...]) -> str:
+def _only_known(state: dict[str, Tensor], shape: tuple[int, ...]) -> str:
     def fits(name: str) -> bool:
         known = [n for n in KNOWN if name == n or name.endswith("." + n)]
-        return (
-            bool(known)
-            and isinstance(state[name], Tensor)
-            and state[name].numel() == torch.Size(shape).numel()
-        )
+        return bool(known) and state[name].numel() == torch.Size(shape).numel()
 
-    fitting = [name for name in state if isinstance(name, str) and fits(name)]
+    fitting = [name for name in state if fits(name)]
     if len(fitting) == 1:
         return fitting[0]
     found = "none of them fits" if not fitting else f"several fit: {', '.join(fitting)}"
@@ -80,8 +76,8 @@ def _only_known(state: dict, shape: tuple[int, ...]) -> str:
     )
 
 
-def _names(state: dict) -> str:
-    names = [f"{name} {tuple(value.shape)}" for name, value in state.items() if isinstance(value, Tensor)]
+def _names(state: dict[str, Tensor]) -> str:
+    names = [f"{name} {tuple(value.shape)}" for name, value in state.items()]
     shown = ", ".join(names[:8])
     return shown + (f", ... ({len(names)} in all)" if len(names) > 8 else "") if names else "(no tensors)"
 
