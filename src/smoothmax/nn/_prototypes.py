@@ -58,7 +58,9 @@ def _state(source: object) -> dict[str, Tensor]:
     for name in ("state_dict", "model"):
         if isinstance(source.get(name), Mapping):
             return _state(source[name])
-    return {name: value for name, value in source.items() if isinstance(value, Tensor)}
+    return {
+        name: value for name, value in source.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }
 
 
 def _only_known(state: dict[str, Tensor], shape: tuple[int, ...]) -> str:
