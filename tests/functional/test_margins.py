@@ -190,7 +190,9 @@ def test_first_and_second_derivatives_are_right_at_every_angle(loss, angle, one_
 
 
 def test_zero_rows_are_finite_and_still():
-    for loss in LOSSES.values():
+    for loss in (
+        loss for name, loss in LOSSES.items() if name != "linear"
+    ):  # inner products have no direction
         x, w = torch.randn(4, 8), torch.randn(5, 8)
         x[0], w[1] = 0, 0
         x.requires_grad_()
