@@ -12,7 +12,13 @@ from smoothmax.lab.train import Budget
 from smoothmax.scale import loss_floor, recommended_scale
 
 MEASURES = ("gap", "normalized_gap", "perplexity", "wrong_mass", "gradient_mass", "p_max", "contrast")
-FINE = {"level": "fine", "findings": [], "remedy": "Nothing to change.", "factor": 1.0, "rule": ""}
+FINE = {
+    "level": "fine",
+    "findings": [],
+    "remedy": "Nothing to change in training; for probabilities `calibrate`.",
+    "factor": 1.0,
+    "rule": "",
+}
 FLAT = {
     "level": "too flat",
     "findings": [

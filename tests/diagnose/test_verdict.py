@@ -123,7 +123,12 @@ def test_w_tells_of_a_scale_above_the_window_and_decides_nothing():
     scores = torch.eye(10, dtype=F64) * 10 / 9 - 1 / 9
     assert fired(scores, kind="cosines", scale=11.2, dim=64) == set()
     said = verdict(measure(scores, kind="cosines", scale=11.4), dim=64)
-    assert (said.level, said.rule, said.remedy, said.value) == ("fine", "", "Nothing to change.", 11.4)
+    assert (said.level, said.rule, said.remedy, said.value) == (
+        "fine",
+        "",
+        "Nothing to change in training; for probabilities `calibrate`.",
+        11.4,
+    )
     (finding,) = said.findings
     assert (finding.rule, finding.level, finding.number) == ("W", "fine", 11.4)
     assert finding.limit == scale_window(10, 64).high
@@ -212,7 +217,7 @@ def test_a_remedy_of_less_than_a_tenth_is_silent():
 def test_fine_scores_have_no_finding_and_nothing_to_change():
     said = verdict(measure(two_level(10, 6.0), torch.tensor([0]), kind="logits"))
     assert (said.level, said.findings, said.rule, said.factor) == ("fine", (), "", 1.0)
-    assert str(said) == "fine. Nothing to change."
+    assert str(said) == "fine. Nothing to change in training; for probabilities `calibrate`."
 
 
 def test_flat_rules_come_before_sharp_ones_and_the_first_decides():

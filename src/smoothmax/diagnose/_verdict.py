@@ -144,7 +144,13 @@ def verdict(
     )
     findings = (*deciding, *start)
     if not deciding:
-        return Verdict("fine", findings, "Nothing to change.", 1.0, measures.scale)
+        return Verdict(
+            "fine",
+            findings,
+            "Nothing to change in training; for probabilities `calibrate`.",
+            1.0,
+            measures.scale,
+        )
     said, factor = remedy(measures, m, deciding[0].level == "too flat", thresholds.change)
     return Verdict(deciding[0].level, findings, said, factor, factor * measures.scale)
 
