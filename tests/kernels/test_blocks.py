@@ -1,10 +1,13 @@
 """Evaluation by blocks: numbers and derivatives of one piece, and a graph of the arguments alone."""
 
+import itertools
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from _golden import assert_close
+from smoothmax import LogSumExp, Quadratic
 from smoothmax.kernels import blocks
 from smoothmax.kernels.blocks import by_blocks
 
@@ -190,3 +193,29 @@ def test_without_the_private_question_derivatives_are_the_same(small_blocks, mon
     slow = torch.autograd.grad(one_number(x, k, b, ()), (x, k, b))
     for a, c in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, c, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("word", ["".join(w) for n in (1, 2, 3) for w in itertools.product("fr", repeat=n)])
+@pytest.mark.parametrize("knob", [2.0, torch.tensor(2.0, dtype=F64)], ids=["number", "tensor"])
+def test_any_nesting_of_forward_and_reverse_mode_is_the_same_derivative(word, knob, small_blocks):
+    """In forward mode of forward mode a rule of torch.autograd.Function loses the outer tangents, unsaid."""
+    x, v = torch.randn(2, 3, 5, dtype=F64)
+    modes = {
+        "f": lambda f: lambda x: torch.func.jvp(f, (x,), (v,))[1],
+        "r": lambda f: lambda x: (torch.func.grad(f)(x) * v).sum(),
+    }
+    for ours, plain in (
+        (LogSumExp(knob).value, lambda x: torch.logsumexp(2 * x, -1) / 2),
+        (LogSumExp(knob).weights, lambda x: torch.softmax(2 * x, -1)),
+        (Quadratic(knob).value, Quadratic(knob).value),
+    ):
+
+        def got(x, f=ours):
+            return f(x).square().sum()
+
+        def want(x, f=plain):
+            return f(x).square().sum()
+
+        for mode in word:
+            got, want = modes[mode](got), modes["r"](want)
+        torch.testing.assert_close(got(x), want(x), rtol=1e-11, atol=1e-12)

@@ -229,6 +229,7 @@ def test_errors_name_the_argument_the_rule_the_value_and_the_way_out(arguments, 
             operator(torch.zeros(2, 4), **arguments)
 
 
+@pytest.mark.plain
 @pytest.mark.filterwarnings("error")
 def test_every_kind_of_real_number_is_a_knob():
     x = torch.tensor([1.0, 2.0, 3.0], dtype=F64)

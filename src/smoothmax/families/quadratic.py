@@ -190,7 +190,7 @@ def _threshold(x: Tensor, at: Anchor, dims: Dims, mass: Mass) -> Tensor:
         sizes, sums = masses.cumsum(-1), (masses * y.clamp(min=-3e38)).cumsum(-1)
         del masses
     # tau falls until the next entry lies under it: the support ends there.
-    holds = (sizes * y).add_(1) > sums
+    holds = torch.addcmul(y.new_ones(()), sizes, y) > sums
     del y
     last = (holds.sum(-1, keepdim=True) - 1).clamp(min=0)
     tau = (sums.gather(-1, last) - 1) / sizes.expand_as(sums).gather(-1, last)

@@ -50,7 +50,8 @@ def by_blocks(
     plan = None if in_one else _plan(run, parts, sums, whole)
     if plan is None:
         return run(*parts)
-    return plan.recorded(parts) if closed and _is_recorded(parts) else plan(parts)
+    recorded = closed and _is_recorded(parts) and not forward_nests()
+    return plan.recorded(parts) if recorded else plan(parts)
 
 
 class _Joined:
@@ -268,6 +269,18 @@ def is_transformed(parts: Sequence[Part]) -> bool:
 _transforms_are_active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: True
 )
+
+
+def forward_nests() -> bool:
+    """Whether forward mode is at work in itself: a rule of our own would silently lose the outer tangents."""
+    if not _transforms_are_active():
+        return False
+    return (
+        sum(level.key() == _functorch.TransformType.Jvp for level in _functorch.get_interpreter_stack()) > 1
+    )
+
+
+_functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
 
 
 def _is_recorded(parts: Sequence[Part]) -> bool:

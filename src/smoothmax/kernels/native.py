@@ -17,6 +17,7 @@ from torch import Tensor
 
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.kernels._operators import CODES, wide
+from smoothmax.kernels.blocks import forward_nests
 from smoothmax.kernels.reference import Dims, least_sharpness
 
 NativeKernel = Callable[[Tensor, float, Dims], Tensor]
@@ -37,6 +38,7 @@ def serves(x: Tensor, k: float | Tensor) -> bool:
         and x.ndim > 0
         and x.numel() > 0
         and _LEAST[x.dtype] <= k <= _LARGEST[x.dtype]
+        and not forward_nests()
     )
 
 
