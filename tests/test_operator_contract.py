@@ -211,6 +211,24 @@ def test_every_shape_and_dim_is_the_last_dim_of_rows(member, shape):
         assert kept.shape == tuple(1 if d == dim else s for d, s in enumerate(moved.shape))
 
 
+@pairs
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3), (2, 1, 3), (0,), (2, 0)], ids=str)
+def test_every_operator_takes_rows_of_every_shape(operator, member, shape):
+    """Row by row the same; no rows give none, and a gradient of their shape."""
+    family = member.make(member.knob)
+    x = sample(member, *shape).requires_grad_()
+    got = operator.apply(x, family)
+    assert got.shape[: len(shape)] == shape
+    (slope,) = torch.autograd.grad(got.sum(), x)
+    assert slope.shape == x.shape
+    for row, value in zip(
+        x.detach().reshape(math.prod(shape), member.n),
+        got.detach().reshape(math.prod(shape), *got.shape[len(shape) :]),
+        strict=True,
+    ):
+        torch.testing.assert_close(value, operator.apply(row, family), rtol=1e-13, atol=1e-15)
+
+
 @members
 def test_several_dims_are_one(member):
     if member.n == 2:

@@ -65,6 +65,25 @@ def test_a_knob_that_is_a_number_gives_the_same_value(case):
     assert_value(FAMILIES[case["fn"]](k).value(x), case["value"], x.detach())
 
 
+@pytest.mark.parametrize("case", GOLDEN)
+def test_float32_is_within_a_few_units_of_its_own(case):
+    """Of float64 on the same float32 numbers: 3 units of the value or of max|x|, 8 of each weight."""
+    unit = 2.0**-24
+    x, k = tensor(case["args"]["x"]).float(), torch.tensor(knob(case), dtype=torch.float32)
+    if not (x.isfinite().all() and 1e-30 < abs(k.item()) < 1e30):
+        pytest.skip("beyond float32")
+    narrow, wide = (
+        FAMILIES[case["fn"]](knob(case) if case["fn"] == "odd_root" else k.to(dtype))
+        for dtype in (torch.float32, torch.float64)
+    )
+    exact = wide.value(x.double())
+    slack = 3 * unit * (exact.abs() + x.abs().max())
+    assert (narrow.value(x).double() - exact).abs() <= slack
+    weights = wide.weights(x.double())
+    error = (narrow.weights(x).double() - weights).abs()
+    assert (error <= 8 * unit * weights.abs() + 1e-37).all() or (case["fn"] == "odd_root" and exact == 0)
+
+
 @pytest.mark.parametrize("case", golden("const_vector"))
 def test_constant_vectors_of_length_1e5(case):
     args = case["args"]

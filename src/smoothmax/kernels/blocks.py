@@ -273,11 +273,8 @@ _transforms_are_active: Callable[[], bool] = getattr(
 
 def forward_nests() -> bool:
     """Whether forward mode is at work in itself: a rule of our own would silently lose the outer tangents."""
-    if not _transforms_are_active():
-        return False
-    return (
-        sum(level.key() == _functorch.TransformType.Jvp for level in _functorch.get_interpreter_stack()) > 1
-    )
+    levels = _transforms_are_active() and _functorch.get_interpreter_stack()
+    return bool(levels) and sum(level.key() == _functorch.TransformType.Jvp for level in levels) > 1
 
 
 _functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
