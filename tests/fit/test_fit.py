@@ -281,3 +281,16 @@ def test_settings_that_make_no_sense_are_refused(data, given, said):
 def test_arrays_that_cannot_be_trained_on_are_refused(data, change, said):
     with pytest.raises(BadInput, match=said):
         fit_head(*change(data[0], data[1]), settings=QUICK)
+
+
+def test_parquet_beyond_a_window_is_copied_once_and_gives_the_same_head(data, tmp_path, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(rows_module, "BLOCK", 8 * 64)
+    monkeypatch.setattr(rows_module, "WINDOW", 25 * 8 * 64)
+    np.save(tmp_path / "rows.npy", data[0])
+    parquet.write_table(pa.table({"x": list(data[0])}), tmp_path / "rows.parquet", row_group_size=350)
+    a, b = (fit_head(tmp_path / f"rows.{kind}", data[1], settings=QUICK) for kind in ("npy", "parquet"))
+    assert numbers(a) == numbers(b)
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.npy", "rows.parquet"}
