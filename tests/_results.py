@@ -54,7 +54,13 @@ def made_up(
             record |= {"tar": None, "far": None, "rank1": None}
         if not closed_set:
             record |= {"closed": None, "cosines": {"target": [0] * BINS, "other": [0] * BINS}}
-    return summarize(_data(data, classes, notes), _split(classes), Budget(epochs=epochs), strategies, records)
+    untrained = {"closed": 0.5, "tar": 0.4, "rank1": 0.6}
+    untrained["closed"] = untrained["closed"] if closed_set else None
+    if not open_set:
+        untrained["tar"] = untrained["rank1"] = None
+    return summarize(
+        _data(data, classes, notes), _split(classes), Budget(epochs=epochs), strategies, records, untrained
+    )
 
 
 def _strategy(name: str) -> Strategy:

@@ -80,7 +80,8 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
         "--data",
         default="glyphs",
         metavar="NAME|FILE",
-        help="glyphs, digits, cities, or a .npy, .npz, .safetensors or .parquet file (default: glyphs)",
+        help="glyphs, digits, cities, licences, or a .npy, .npz, .safetensors or .parquet file "
+        "(default: glyphs)",
     )
     add("--key", metavar="K", help="name of the features in the file")
     add("--label-key", metavar="L", help="name of the labels in the file; for .npy the labels' own .npy file")
@@ -91,6 +92,14 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     add("--seeds", type=_count, default=2, metavar="N", help="runs of each strategy (default: 2)")
     add("--epochs", type=_count, default=12, metavar="N", help="passes over the training rows (default: 12)")
+    add("--batch", type=_count, default=256, metavar="N", help="rows a step (default: 256)")
+    add(
+        "--learning-rate",
+        type=_positive,
+        default=0.1,
+        metavar="R",
+        help="of every strategy at the start, from where it falls to 0 (default: 0.1)",
+    )
     add(
         "--out",
         default="smoothmax-out",

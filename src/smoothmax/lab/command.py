@@ -27,7 +27,7 @@ def run(options: Namespace) -> int:
         data=data,
         strategies=strategies,
         seeds=options.seeds,
-        budget=Budget(epochs=options.epochs),
+        budget=Budget(epochs=options.epochs, batch=options.batch, learning_rate=options.learning_rate),
         out=Path(options.out),
         resume=options.resume,
     )

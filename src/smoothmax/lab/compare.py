@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from smoothmax import __version__
+from smoothmax.lab.baseline import untrained
 from smoothmax.lab.data import Dataset, check_rows, split
 from smoothmax.lab.folder import Folder
 from smoothmax.lab.results import summarize
@@ -65,7 +66,7 @@ def compare(plan: Plan, observer: Observer) -> dict:
     folder.open(_settings(plan), resume=plan.resume)
     observer.begins(plan)
     records = list(_records(plan, parts, folder, observer))
-    results = summarize(plan.data, cuts, plan.budget, plan.strategies, records)
+    results = summarize(plan.data, cuts, plan.budget, plan.strategies, records, untrained(parts))
     folder.write_json("results.json", results)
     return results
 

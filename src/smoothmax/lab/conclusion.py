@@ -10,6 +10,8 @@ import statistics
 ACCURACIES = {"closed": "closed-set accuracy", "tar": "TAR"}
 #: Half of the last digit that accuracies are shown with.
 VISIBLE = 5e-4
+#: 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 #: What must be equal before two trainings are called the same to the bit.
 _SAME = {"metrics": ("closed", "tar", "rank1", "final_loss"), "curves": ("loss", "error")}
 
@@ -20,7 +22,9 @@ def conclude(results: dict) -> list[str]:
     named = contenders(results)
     said = (
         _winner(named),
+        _lead(named),
         _ties(named),
+        _untrained(named, results),
         _hindsight(named, results),
         _floor(rows),
         _too_sharp(rows),
@@ -61,6 +65,34 @@ def _winner(named: list[dict]) -> str:
     return f"Best by {ranked}: {first['title']} ({_scores(first)})."
 
 
+def _lead(named: list[dict]) -> str | None:
+    """How sure the first place is: a paired interval over seeds, which share start and order of rows."""
+    first = best(named)
+    second = best([row for row in named if row is not first])
+    if first is None or second is None or len(first["seeds"]) < 2:
+        return None
+    leads = [a - b for a, b in zip(_by_seed(first), _by_seed(second), strict=True)]
+    mean, half = 100 * statistics.fmean(leads), 100 * _half_interval(leads)
+    strength = "weak" if len(leads) < 3 or mean <= half else "clear"
+    return (
+        f"Its lead over the next, {second['title']}, is {strength} evidence: {mean:.1f} points of that mean, "
+        f"95 % interval {mean - half:+.1f} to {mean + half:+.1f}, paired over {len(leads)} seeds."
+    )
+
+
+def _half_interval(values: list[float]) -> float:
+    """Half the width of Student's 95 % interval of the mean."""
+    freedom = len(values) - 1
+    quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.6 / freedom
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _by_seed(row: dict) -> list[float]:
+    """The quality of each seed."""
+    by_metric = zip(*(row["metrics"][name]["values"] for name in _known(row)), strict=True)
+    return [statistics.fmean(values) for values in by_metric]
+
+
 def _ties(named: list[dict]) -> str | None:
     first = best(named)
     close = [r["title"] for r in named if r is not first and first is not None and _close(first, r)]
@@ -73,8 +105,7 @@ def _close(first: dict, row: dict) -> bool:
 
 def _noise(row: dict) -> float:
     """Standard deviation of a row's quality between seeds; 0 where there is one seed."""
-    by_seed = zip(*(row["metrics"][name]["values"] for name in _known(row)), strict=True)
-    means = [statistics.fmean(values) for values in by_seed]
+    means = _by_seed(row)
     return statistics.stdev(means) if len(means) > 1 else 0.0
 
 
@@ -83,6 +114,15 @@ def _hindsight(named: list[dict], results: dict) -> str | None:
     if first is None or top is None or quality(top) <= quality(first):
         return None
     return f"Higher still, but a scale that only the sweep could find: {top['title']} ({_scores(top)})."
+
+
+def _untrained(named: list[dict], results: dict) -> str | None:
+    first, before = best(named), results["untrained"]
+    known = [name for name in ACCURACIES if before[name] is not None]
+    if first is None or not known:
+        return None
+    numbers = ", ".join(f"{ACCURACIES[name]} {before[name]:.1%}" for name in known)
+    return f"Without training, by cosines of the features as they are: {numbers}."
 
 
 def _floor(rows: dict) -> str | None:

@@ -1,8 +1,9 @@
 """The results of a comparison: one plain dict, which results.json, the table and the report all show.
 
-Layout: `data`, `settings`, `scales` (what was recommended and why), `strategies` (in order; metrics with
-mean, spread and the value of each seed; curves; histograms; verdict), `conclusion` (sentences) and
-`timings`, the only part in which two runs of the same settings differ.
+Layout: `data`, `settings`, `scales` (what was recommended and why), `untrained` (accuracies of the features
+as they are), `strategies` (in order; metrics with mean, spread and the value of each seed; curves;
+histograms; verdict), `conclusion` (sentences) and `timings`, the only part in which two runs of the same
+settings differ.
 """
 
 import math
@@ -29,7 +30,12 @@ CURVES = ("loss", "error", "scale", "normalized_gap", "perplexity", "wrong_mass"
 
 
 def summarize(
-    data: Dataset, cuts: Split, budget: Budget, strategies: Sequence[Strategy], records: Sequence[dict]
+    data: Dataset,
+    cuts: Split,
+    budget: Budget,
+    strategies: Sequence[Strategy],
+    records: Sequence[dict],
+    untrained: dict[str, float | None],
 ) -> dict:
     """Everything that there is to say of the records, ready for JSON."""
     n = len(cuts.train_classes)
@@ -40,6 +46,7 @@ def summarize(
         "data": _data(data, cuts),
         "settings": asdict(budget) | {"seeds": len(rows[0]["seeds"])},
         "scales": _scales(n, budget.dim),
+        "untrained": untrained,
         "strategies": rows,
     }
     results["conclusion"] = conclude(results)

@@ -18,6 +18,8 @@ COLUMNS = (
     ("perplexity", "effective\ncompetitors", "{:,.1f}"),
     ("gradient_mass", "gradient\nmass", "{:.3f}"),
 )
+#: Title of the row without training.
+UNTRAINED = "features as they are, untrained"
 #: Metrics whose spread between seeds is shown.
 SPREAD = ("closed", "tar", "rank1")
 PLAIN_WIDTH = 170
@@ -30,7 +32,7 @@ def print_table(results: dict, out: TextIO) -> None:
     width = None if out.isatty() else PLAIN_WIDTH
     console = Console(file=out, width=width, highlight=False, markup=False)
     shown = contenders(results)
-    for table in _tables(console, shown):
+    for table in _tables(console, [*shown, untrained_row(results)]):
         console.print(table)
     rest = [row["title"] for row in results["strategies"] if row not in shown]
     if rest:
@@ -52,15 +54,26 @@ def cell(row: dict, name: str, form: str) -> str:
     return text
 
 
+def untrained_row(results: dict) -> dict:
+    """What stands below the strategies: the accuracies of the features as they are."""
+    known = {name: value for name, value in results["untrained"].items() if value is not None}
+    metrics = {name: {"mean": value, "values": [value]} for name, value in known.items()}
+    return {"title": UNTRAINED, "metrics": metrics}
+
+
 def scale_cell(row: dict) -> str:
-    """The scale, from the first epoch to the last where it moved."""
+    """The scale, from the first epoch to the last where it moved; a dash where nothing was trained."""
+    if "curves" not in row:
+        return "-"
     scales = row["curves"]["scale"]
     first, last = f"{scales[0]:.3g}", f"{scales[-1]:.3g}"
     return first if first == last else f"{first} to {last}"
 
 
 def verdict_cell(row: dict) -> str:
-    """The level, and the rule that decided where one did."""
+    """The level, and the rule that decided where one did; a dash where nothing was trained."""
+    if "verdict" not in row:
+        return "-"
     said = row["verdict"]
     return f"{said['level']} ({said['rule']})" if said["rule"] else said["level"]
 

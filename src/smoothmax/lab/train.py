@@ -5,14 +5,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smoothmax.lab.atomic import write_atomically
-from smoothmax.lab.model import Embedding
+from smoothmax.lab.model import Network, embedding
 from smoothmax.lab.strategies import Head, Problem, Strategy
 from smoothmax.scale import parameter_groups
 
@@ -26,9 +26,11 @@ class Budget:
         batch: rows a step; the last incomplete batch of an epoch is left out.
         learning_rate: at the start; it falls to 0 along a half cosine.
         momentum: of SGD.
-        weight_decay: of SGD.
-        hidden: width of the network.
+        weight_decay: of the optimizer; AdamW's is decoupled from the gradient.
+        hidden: width of the network, for "mlp".
         dim: length of the embedding.
+        network: "mlp", or "cnn" for square pictures.
+        optimizer: what takes the steps.
     """
 
     epochs: int = 12
@@ -38,6 +40,8 @@ class Budget:
     weight_decay: float = 5e-4
     hidden: int = 512
     dim: int = 128
+    network: Network = "mlp"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Training:
         self.strategy, self.rows, self.budget, self.seed = strategy, rows, budget, seed
         self.steps = len(rows) // budget.batch
         torch.manual_seed(seed)
-        self.model = Embedding(rows.features.shape[1], hidden=budget.hidden, dim=budget.dim)
+        self.model = embedding(budget.network, rows.features.shape[1], hidden=budget.hidden, dim=budget.dim)
         self.head: Head = strategy.build(Problem(num_classes, budget.dim, self.steps * budget.epochs))
         self.optimizer = _optimizer(self.model, self.head, strategy, budget)
         self.history: list[Epoch] = []
@@ -152,8 +156,11 @@ class Training:
             group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _optimizer(model: Embedding, head: Head, strategy: Strategy, budget: Budget) -> torch.optim.SGD:
-    """SGD; for the head with the corrections that make a temperature T equal to none (Theorem 10.1)."""
+def _optimizer(model: nn.Module, head: Head, strategy: Strategy, budget: Budget) -> torch.optim.Optimizer:
+    """The optimizer; for the head with the corrections that make SGD at a temperature T equal to none.
+
+    They are those of Theorem 10.1.
+    """
     t = strategy.temperature
     with torch.no_grad():
         for parameter in head.parameters(recurse=False):
@@ -165,4 +172,6 @@ def _optimizer(model: Embedding, head: Head, strategy: Strategy, budget: Budget)
         decayed | {"peak": peak * t * t},
         kept | {"peak": peak},
     ]
+    if budget.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=peak)
     return torch.optim.SGD(groups, lr=peak, momentum=budget.momentum)

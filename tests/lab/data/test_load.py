@@ -51,7 +51,7 @@ def test_an_unknown_name_names_its_near_match(name, near):
 
 @pytest.mark.parametrize("name", ["zzzzz", "data.csv", "", "nowhere/at/all"])
 def test_an_unknown_name_lists_what_there_is(name):
-    with pytest.raises(BadData, match=r"Give one of glyphs, digits, cities, or a file"):
+    with pytest.raises(BadData, match=r"Give one of glyphs, digits, cities, licences, or a file"):
         load(name)
 
 

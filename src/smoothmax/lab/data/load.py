@@ -10,11 +10,13 @@ from smoothmax.lab.data.dataset import BadData, Dataset
 from smoothmax.lab.data.digits import load_digits
 from smoothmax.lab.data.files import EXTENSIONS, load_file
 from smoothmax.lab.data.glyphs import load_glyphs
+from smoothmax.lab.data.licences import load_licences
 
 DATA_SETS: dict[str, Callable[[], Dataset]] = {
     "glyphs": load_glyphs,
     "digits": load_digits,
     "cities": load_cities,
+    "licences": load_licences,
 }
 
 
@@ -26,7 +28,8 @@ def load(
     A name in `DATA_SETS` wins over a file of the same name; write `./glyphs` for the file.
 
     Args:
-        name_or_path: "glyphs", "digits", "cities", or a .npy, .npz, .safetensors or .parquet file.
+        name_or_path: "glyphs", "digits", "cities", "licences", or a .npy, .npz, .safetensors or .parquet
+            file.
         key: Which array or column holds the features; `None` tries the usual names. See `load_file`.
         label_key: Which one holds the labels. For .npy, the path of the labels' own .npy file.
 

@@ -19,6 +19,7 @@ from smoothmax.lab.report.scales import derivation, scale_rows
 from smoothmax.lab.report.smoothness import smoothness_over_time
 from smoothmax.lab.report.training import training_curves
 from smoothmax.lab.strategies import STRATEGIES
+from smoothmax.lab.train import Budget
 
 TEMPLATE = "report.html.j2"
 
@@ -68,6 +69,11 @@ def command_line(results: dict) -> str:
     settings, names = results["settings"], [row["name"] for row in results["strategies"]]
     words = ["smoothmax", "compare", "--data", results["data"]["name"]]
     words += ["--seeds", str(settings["seeds"]), "--epochs", str(settings["epochs"])]
+    usual = Budget()
+    if settings["batch"] != usual.batch:
+        words += ["--batch", str(settings["batch"])]
+    if settings["learning_rate"] != usual.learning_rate:
+        words += ["--learning-rate", repr(settings["learning_rate"])]
     if names != list(STRATEGIES):
         words += ["--strategies", ",".join(names)]
     return shlex.join(words)

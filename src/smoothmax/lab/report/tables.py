@@ -5,7 +5,7 @@ from typing import NamedTuple
 from smoothmax.lab.conclusion import contenders
 from smoothmax.lab.report.definitions import COLUMN_TEXTS
 from smoothmax.lab.report.parts import title_of
-from smoothmax.lab.table import COLUMNS, SPREAD, cell, scale_cell, verdict_cell
+from smoothmax.lab.table import COLUMNS, SPREAD, cell, scale_cell, untrained_row, verdict_cell
 
 #: Level of a verdict: its CSS class and the sign beside the word.
 LEVELS = {"too flat": ("flat", "▬"), "fine": ("fine", "●"), "too sharp": ("sharp", "▲")}
@@ -63,8 +63,11 @@ def realised_far(results: dict) -> str:
 
 
 def strategy_rows(results: dict) -> list[Row]:
-    """The strategies that are compared."""
-    return _rows(contenders(results))
+    """The strategies that are compared, and below them what the features are worth without training."""
+    before = untrained_row(results)
+    cells = [Cell(cell(before, name, form), False) for name, _, form in COLUMNS]
+    untrained = Row("untrained", before["title"], scale_cell(before), cells, verdict_cell(before), "", "")
+    return [*_rows(contenders(results)), untrained]
 
 
 def sweep_rows(results: dict) -> list[Row]:
