@@ -6,7 +6,7 @@ import math
 import pytest
 
 from _results import SHOWN, made_up
-from smoothmax.lab.conclusion import best, conclude, contenders, quality
+from smoothmax.lab.conclusion import _half_interval, best, conclude, contenders, quality
 
 ABSORPTION = ("softmax", "temperature", "temperature-corrected")
 
@@ -199,3 +199,47 @@ def test_the_conclusion_in_the_results_is_what_conclude_says():
     results = made_up()
     assert results["conclusion"] == conclude(results)
     assert [row["name"] for row in contenders(results)] == list(SHOWN)
+
+
+def paired(leads):
+    """Results of two strategies whose qualities differ by these leads, one for each seed."""
+    results = made_up(["softmax", "normface"], seeds=len(leads))
+    for seed, lead in enumerate(leads):
+        for metric in ("closed", "tar"):
+            row(results, "softmax")["metrics"][metric]["values"][seed] = 0.5 + 0.03 * seed + lead
+            row(results, "normface")["metrics"][metric]["values"][seed] = 0.5 + 0.03 * seed
+    for shown in results["strategies"]:
+        for metric in ("closed", "tar"):
+            values = shown["metrics"][metric]["values"]
+            shown["metrics"][metric]["mean"] = sum(values) / len(values)
+    return next((s for s in conclude(results) if s.startswith("Its lead")), None)
+
+
+def test_two_seeds_are_weak_evidence_with_an_interval():
+    assert paired([0.01, 0.03]) == (
+        "Its lead over the next, NormFace, recommended s, is weak evidence: 2.0 points of that mean, "
+        "95 % interval -10.7 to +14.7, paired over 2 seeds."
+    )
+
+
+def test_many_seeds_that_agree_are_clear_evidence_though_seeds_differ():
+    said = paired([0.01, 0.012, 0.011, 0.009, 0.01])
+    assert "clear evidence: 1.0 points" in said
+    assert said.endswith("95 % interval +0.9 to +1.2, paired over 5 seeds.")
+
+
+def test_many_seeds_that_disagree_are_weak_evidence():
+    assert "weak evidence" in paired([0.05, -0.03, 0.02, -0.01, 0.01])
+
+
+def test_one_seed_has_no_interval():
+    assert paired([0.01]) is None
+
+
+def test_the_interval_is_students():
+    scipy = pytest.importorskip("scipy.stats")
+    for freedom in range(1, 60):
+        half = _half_interval([0.0, *[1.0] * freedom])
+        deviation = (1 / (freedom + 1)) ** 0.5
+        exact = scipy.t.ppf(0.975, freedom) * deviation / (freedom + 1) ** 0.5
+        assert half == pytest.approx(exact, rel=3e-3)

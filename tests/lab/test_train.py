@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from smoothmax._errors import BadInput
 from smoothmax.lab.data import load, split
+from smoothmax.lab.model import embedding
 from smoothmax.lab.run import cut
 from smoothmax.lab.strategies import KNOWN
 from smoothmax.lab.train import Budget, Training
@@ -81,3 +83,28 @@ def test_every_strategy_trains_to_a_finite_loss(parts):
     for name in KNOWN:
         history = list(begin(name, parts, budget=Budget(epochs=1, batch=128, hidden=32, dim=16)).epochs())
         assert np.isfinite(history[0].loss), name
+
+
+def test_adamw_takes_its_steps_with_a_decay_apart_from_the_gradient(parts):
+    budget = Budget(
+        epochs=1, batch=128, hidden=32, dim=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.1
+    )
+    training = begin("normface", parts, budget=budget)
+    assert isinstance(training.optimizer, torch.optim.AdamW)
+    assert training.optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert next(training.epochs()).error < 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_pictures_may_go_through_convolutions(parts, optimizer):
+    rate = 0.1 if optimizer == "sgd" else 2e-3
+    budget = Budget(epochs=2, batch=32, dim=16, network="cnn", optimizer=optimizer, learning_rate=rate)
+    training = begin("normface", parts, budget=budget)
+    assert [*training.epochs()][-1].error < 0.2
+    assert any(isinstance(module, torch.nn.Conv2d) for module in training.model.modules())
+
+
+@pytest.mark.parametrize("pixels", [63, 36, 2])
+def test_convolutions_need_square_pictures(pixels):
+    with pytest.raises(BadInput, match=f"square pictures.* got rows of {pixels} numbers"):
+        embedding("cnn", pixels, hidden=8, dim=4)

@@ -96,6 +96,12 @@ def _cosface(problem: Problem) -> Head:
     return CosineHead(problem.dim, problem.num_classes, scale=scale, margin=MARGIN)
 
 
+def _annealed(problem: Problem) -> Head:
+    n = problem.num_classes
+    scale = Schedule.heating(n, problem.total_steps, probability=0.99, factor=2.0, margin=MARGIN)
+    return CosineHead(problem.dim, n, scale=scale, margin=MARGIN)
+
+
 def _incay(features: Tensor, correct: Tensor) -> Tensor:
     return INCAY_WEIGHT * feature_incay(features, correct, eps=1e-6)
 
@@ -153,6 +159,12 @@ NAMED = {
             f"CosFace, m = {MARGIN:g}, recommended s",
             f"the recommended scale with {MARGIN:g} taken off the target's cosine",
             _cosface,
+        ),
+        Strategy(
+            "annealed",
+            f"CosFace, m = {MARGIN:g}, s softened to the recommended",
+            "the same margin; the scale falls from twice the recommended one to it by equal factors",
+            _annealed,
         ),
     )
 }
