@@ -7,10 +7,12 @@ import numpy as np
 from smoothmax.lab.data import Dataset, Split
 from smoothmax.lab.results import summarize
 from smoothmax.lab.run import BINS
-from smoothmax.lab.strategies import MARGIN, NAMED, STRATEGIES, Strategy, cosine_at
+from smoothmax.lab.strategies import ANNEALED, MARGIN, NAMED, STRATEGIES, Strategy, cosine_at
 from smoothmax.lab.train import Budget
 from smoothmax.scale import loss_floor, recommended_scale
 
+MOVING = ("sharpened", "annealed")
+MARGINS = {"cosface": MARGIN, "annealed": ANNEALED.margin}
 MEASURES = ("gap", "normalized_gap", "perplexity", "wrong_mass", "gradient_mass", "p_max", "contrast")
 FINE = {
     "level": "fine",
@@ -70,8 +72,8 @@ def _strategy(name: str) -> Strategy:
 def _record(
     strategy: Strategy, seed: int, i: int, epochs: int, classes: int, accuracies: tuple[float, float]
 ) -> dict:
-    cosine = strategy.name.startswith(("normface", "sharpened", "cosface"))
-    margin = MARGIN if strategy.name == "cosface" else 0.0
+    cosine = strategy.name.startswith(("normface", "sharpened", "cosface", "annealed"))
+    margin = MARGINS.get(strategy.name, 0.0)
     scale = _scale(strategy, classes)
     floor = loss_floor(classes, scale, margin=margin) if cosine else 0.0
     said = FLAT if strategy.name == "normface-1" else FINE
@@ -95,7 +97,7 @@ def _record(
         },
         "verdict": said | {"text": f"{said['level']}. {said['remedy']}"},
         "cosines": {"target": _bump(60 + i % 10), "other": _bump(50)},
-        "epochs": [_epoch(e, i, scale, moves=strategy.name == "sharpened") for e in range(epochs)],
+        "epochs": [_epoch(e, i, scale, moves=strategy.name in MOVING) for e in range(epochs)],
         "seconds": 1.5 + seed,
     }
 
@@ -104,8 +106,8 @@ def _scale(strategy: Strategy, classes: int) -> float:
     prefix, _, scale = strategy.name.partition("normface-")
     if not prefix and scale:
         return float(scale)
-    if strategy.name in ("normface", "sharpened", "cosface"):
-        return recommended_scale(classes, margin=MARGIN if strategy.name == "cosface" else 0.0)
+    if strategy.name in ("normface", "sharpened", "cosface", "annealed"):
+        return recommended_scale(classes, margin=MARGINS.get(strategy.name, 0.0))
     return 1 / 16 if strategy.name.startswith("temperature") else 1.0
 
 

@@ -59,6 +59,28 @@ def test_a_file_is_compared_and_everything_is_written(capsys, arrays, tmp_path):
     assert (out / "report.html").read_text().startswith("<!")
 
 
+def test_rate_and_batch_reach_the_training_and_the_report(capsys, arrays, tmp_path):
+    _, write = arrays
+    file = ["--data", write(), "--key", "x", "--label-key", "y", "--strategies", "softmax,normface"]
+    ends = []
+    for number, chosen in enumerate([[], ["--learning-rate", "0.03"], ["--batch", "64"]]):
+        out = tmp_path / str(number)
+        assert main(["compare", *file, "--out", str(out), "--seeds", "1", "--epochs", "1", *chosen]) == 0
+        results = json.loads((out / "results.json").read_text())
+        ends.append([row["metrics"]["final_loss"]["mean"] for row in results["strategies"]])
+        assert (" ".join(chosen) or "smoothmax compare") in (out / "report.html").read_text()
+    assert ends[0] != ends[1]
+    assert ends[0] != ends[2]
+    assert results["settings"]["batch"] == 64
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--learning-rate", "0"), ("--learning-rate", "x"), ("--batch", "0")]
+)
+def test_a_rate_or_batch_that_cannot_be_is_refused(capsys, option, value):
+    assert option in refused(capsys, *QUICK, option, value)
+
+
 def test_json_prints_one_object_and_nothing_else(capsys, tmp_path):
     assert main([*QUICK, "--out", str(tmp_path), "--json"]) == 0
     out = capsys.readouterr().out

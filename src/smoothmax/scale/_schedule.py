@@ -89,17 +89,11 @@ class Schedule(Rule):
 
     @classmethod
     def heating(
-        cls,
-        num_classes: int,
-        total_steps: int,
-        *,
-        probability: float = 0.9,
-        factor: float = 2.5,
-        margin: float = 0.0,
+        cls, num_classes: int, total_steps: int, *, probability: float = 0.9, factor: float = 2.5
     ) -> "Schedule":
-        """From `factor` times that scale, with this margin, down to it: the order of [Zhang2018]."""
+        """From `factor` times that scale down to it, the order of the heated-up softmax [Zhang2018]."""
         check_between("factor", factor, 1, math.inf, "Below 1 it would sharpen: that is `sharpening`.")
-        end = scale_for(num_classes, probability=probability, margin=margin)
+        end = scale_for(num_classes, probability=probability)
         return cls(factor * end, (Ramp(end, total_steps, "geometric"),))
 
     @property

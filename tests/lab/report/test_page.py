@@ -12,7 +12,7 @@ import pytest
 from _results import made_up
 from smoothmax.lab.report import write_report
 from smoothmax.lab.report.page import command_line, render
-from smoothmax.lab.table import COLUMNS, cell, scale_cell, verdict_cell
+from smoothmax.lab.table import COLUMNS, UNTRAINED, cell, scale_cell, untrained_row, verdict_cell
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 FEW = ["softmax", "sharpened", "normface", "normface-8"]
@@ -95,6 +95,13 @@ def test_the_same_results_give_the_same_bytes_whatever_the_timings(results, html
     again = copy.deepcopy(results)
     again["timings"] = {"softmax": [1e9]}
     assert render(again) == html
+
+
+def test_the_features_without_training_stand_below_the_strategies(page, results):
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    cells = [cell(untrained_row(results), name, form) for name, _, form in COLUMNS]
+    assert cells[:4] == ["50.0%", "40.0%", "60.0%", "-"]
+    assert " ".join([UNTRAINED, "-", *cells, "-"]) in text
 
 
 def test_every_number_of_the_table_is_shown(page, results):
