@@ -97,11 +97,12 @@ def report(runs: Runs) -> str:
 
 HEAD = """# Rules for the scale, against the best fixed scale
 
-`python benchmarks/rule_study.py`, then `python benchmarks/rule_study_report.py`. Network and budget are those
-of `smoothmax compare` unless the case says otherwise. In %, means over seeds; in brackets points ahead (+) of
-or behind (-) the best fixed scale of the sweep **in that metric**: one scale is best in one metric, another in
-the next, so no fixed scale need be at 0 in all. The best of a sweep is found by looking at the results; the
-rules know the number of classes and of steps, and look at training rows only."""
+`python benchmarks/rule_study.py`, then `python benchmarks/rule_study_report.py`. Network and budget are
+those of `smoothmax compare` unless the case says otherwise. In %, means over seeds; in brackets points
+ahead (+) of or behind (-) the best fixed scale of the sweep **in that metric**: one scale is best in one
+metric, another in the next, so no fixed scale need be at 0 in all. The best of a sweep is found by
+looking at the results; the rules know the number of classes and of steps, and look at training rows
+only."""
 
 CURVES = """## The scale over training
 
