@@ -12,9 +12,8 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from rule_study import CASES, RUNS, records
+from rule_study import CASES, RUNS, known, records
 from smoothmax.lab.atomic import write_atomically
-from smoothmax.lab.strategies import KNOWN
 
 HERE = Path(__file__).parent
 METRICS = {"closed": "closed", "tar": "TAR", "rank1": "rank-1"}
@@ -29,9 +28,13 @@ TITLES = {
     "glyphs-adamw": "Glyphs, AdamW",
     "glyphs-noise": "Glyphs, 20 % of labels wrong",
     "glyphs-imbalance": "Glyphs, classes unequal 10 to 1",
-    "cities-adamw": "City names, AdamW",
     "glyphs-rate-0.03": "Glyphs, learning rate 0.03",
     "glyphs-rate-0.3": "Glyphs, learning rate 0.3",
+    "licences-adamw": "Licence texts, AdamW",
+    "licences-noise": "Licence texts, 20 % of labels wrong",
+    "licences-imbalance": "Licence texts, classes unequal 8 to 1",
+    "licences-rate-0.03": "Licence texts, learning rate 0.03",
+    "licences-rate-0.3": "Licence texts, learning rate 0.3",
 }
 
 Runs = dict[str, dict[str, list[dict]]]
@@ -83,15 +86,28 @@ def is_fixed(name: str) -> bool:
     return re.fullmatch(r"normface-[\d.]+", name) is not None
 
 
-def best_fixed(strategies: dict[str, list[dict]]) -> dict[str, float]:
-    """The best mean of each metric over the fixed scales."""
-    rows = [rows for name, rows in strategies.items() if is_fixed(name)]
-    return {metric: max(mean(r, metric) for r in rows) for metric in METRICS}
+def is_neighbour(name: str) -> bool:
+    """Whether a strategy is `annealed` with other constants."""
+    return name.startswith("anneal-")
+
+
+def leads(rows: list[dict], strategies: dict[str, list[dict]]) -> dict[str, float]:
+    """Points ahead of the best fixed scale of each metric; each pair over the seeds that both have."""
+    sweep = [runs for name, runs in strategies.items() if is_fixed(name)]
+    return {metric: min(100 * lead(rows, runs, metric) for runs in sweep) for metric in METRICS}
+
+
+def lead(rows: list[dict], others: list[dict], metric: str) -> float:
+    """Mean difference over the seeds that both have; nothing is behind what shares no seed with it."""
+    other = {row["seed"]: row[metric] for row in others}
+    both = [row[metric] - other[row["seed"]] for row in rows if row["seed"] in other]
+    return statistics.fmean(both) if both else math.inf
 
 
 def report(runs: Runs) -> str:
     """The whole page."""
-    parts = [HEAD, summary(runs), CURVES, *(table(case, strategies) for case, strategies in runs.items())]
+    tables = [table(case, strategies) for case, strategies in runs.items()]
+    parts = [HEAD, summary(runs), verdicts(runs), flatness(runs), CURVES, *tables]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,39 +134,86 @@ def summary(runs: Runs) -> str:
         "|---|" + "---|" * len(names),
     ]
     for case, strategies in runs.items():
-        top = best_fixed(strategies)
-        cells = [f"{worst(strategies[n], top):+.1f}" if n in strategies else "" for n in names]
-        lines.append(f"| {TITLES.get(case, case)} | {' | '.join(cells)} |")
+        cells = [f"{worst(strategies[n], strategies):+.1f}" if n in strategies else "" for n in names]
+        lines.append(f"| {TITLES[case]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def worth_a_column(name: str, runs: Runs) -> bool:
     """Whether a strategy ran on at least half of the cases, and is no scale that only sweeps."""
     wide = sum(name in strategies for strategies in runs.values()) * 2 >= len(runs)
-    return wide and (not is_fixed(name) or name in ("normface-16", "normface-24"))
+    return wide and not is_neighbour(name) and (not is_fixed(name) or name in ("normface-16", "normface-24"))
 
 
-def worst(rows: list[dict], top: dict[str, float]) -> float:
+def worst(rows: list[dict], strategies: dict[str, list[dict]]) -> float:
     """Points ahead of the best fixed scale in the metric where that is least."""
-    return min(100 * (mean(rows, metric) - top[metric]) for metric in METRICS)
+    return min(leads(rows, strategies).values())
+
+
+def verdicts(runs: Runs) -> str:
+    """Where the default rule is within a point of the best fixed scale in every metric, and where not."""
+    lines = [f"## {title(DEFAULT)}: within a point of the best fixed scale?\n"]
+    for case, strategies in runs.items():
+        if DEFAULT not in strategies:
+            continue
+        found = leads(strategies[DEFAULT], strategies)
+        numbers = ", ".join(f"{METRICS[m]} {lead:+.1f}" for m, lead in found.items())
+        missed = [METRICS[m] for m, lead in found.items() if lead < -1]
+        said = f"**not in {' and '.join(missed)}**" if missed else "yes"
+        lines.append(f"* {TITLES[case]}: {said} ({numbers}; {seeds(strategies[DEFAULT])}).")
+    return "\n".join(lines)
+
+
+def seeds(rows: list[dict]) -> str:
+    """How many, in words."""
+    return "1 seed" if len(rows) == 1 else f"{len(rows)} seeds"
+
+
+def flatness(runs: Runs) -> str:
+    """The default rule's neighbours: closed, TAR and rank-1 against the best fixed scale."""
+    cases = [case for case in runs if sum(map(is_neighbour, runs[case])) >= 3]
+    names = sorted({n for case in cases for n in runs[case] if is_neighbour(n)}, key=constants)
+    lines = [
+        "## How flat it is around its constants\n",
+        "First and last scale, in units of the recommended one, and the margin; points ahead of the best\n"
+        "fixed scale in closed-set accuracy / TAR / rank-1, seeds in brackets. The constants were chosen\n"
+        "after the other rows of this table had been seen; the runs of the last row came after that.\n",
+        "| constants | " + " | ".join(TITLES[case] for case in cases) + " |",
+        "|---|" + "---|" * len(cases),
+    ]
+    for name in [*names, DEFAULT]:
+        cells = []
+        for case in cases:
+            rows = runs[case].get(name)
+            found = leads(rows, runs[case]).values() if rows else ()
+            cells.append(" / ".join(f"{v:+.1f}" for v in found) + (f" ({len(rows)})" if rows else ""))
+        shown = "**2 to 4/3, m = 0.15**" if name == DEFAULT else known(name).title
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def constants(name: str) -> list[float]:
+    """The numbers in a neighbour's name: margin first, to sort by."""
+    first, last, margin = (float(n) for n in re.findall(r"[0-9.]+", name))
+    return [margin, first, last]
 
 
 def title(name: str) -> str:
     """As `smoothmax compare` shows it."""
-    return KNOWN[name].title if name in KNOWN else name.replace("normface-", "NormFace, s = ")
+    return known(name).title
 
 
 def table(case: str, strategies: dict[str, list[dict]]) -> str:
     """One case, every strategy."""
-    top = best_fixed(strategies)
     lines = [
-        f"## {TITLES.get(case, case)}\n",
+        f"## {TITLES[case]}\n",
         "| head | seeds | closed | TAR | rank-1 | training accuracy | scale |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in sorted(strategies, key=lambda n: order(n, strategies[n])):
+    names = [name for name in strategies if not is_neighbour(name)]
+    for name in sorted(names, key=lambda n: order(n, strategies[n])):
         rows = strategies[name]
-        cells = [f"{spread(rows, m)} ({100 * (mean(rows, m) - top[m]):+.1f})" for m in METRICS]
+        cells = [f"{spread(rows, m)} ({lead:+.1f})" for m, lead in leads(rows, strategies).items()]
         cells += [f"{100 * mean(rows, 'correct'):.1f}", scale(rows)]
         lines.append(f"| {title(name)} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -187,10 +250,10 @@ def draw(runs: Runs) -> None:
     columns = 3
     lines = math.ceil(len(runs) / columns)
     figure, axes = plt.subplots(lines, columns, figsize=(11, 2.7 * lines), sharex=True, squeeze=False)
-    names = sorted({n for s in runs.values() for n, rows in s.items() if moves(rows)})
+    names = sorted({n for s in runs.values() for n, rows in s.items() if moves(rows) and not is_neighbour(n)})
     colours = {name: f"C{place}" for place, name in enumerate(names)}
     for axis, (case, strategies) in zip(axes.flat, runs.items(), strict=False):
-        axis.set_title(TITLES.get(case, case), fontsize=9)
+        axis.set_title(TITLES[case], fontsize=9)
         for name in names:
             for row in strategies.get(name, ()):
                 curve = row["curve"]
