@@ -17,6 +17,8 @@ from smoothmax.lab.atomic import write_atomically
 
 HERE = Path(__file__).parent
 METRICS = {"closed": "closed", "tar": "TAR", "rank1": "rank-1"}
+#: Fixed scales in the first table.
+SHOWN = ("normface", "normface-16", "normface-24")
 #: The rule that `smoothmax compare` recommends, and what it is held against.
 DEFAULT = "annealed"
 TITLES = {
@@ -82,8 +84,8 @@ def mean(rows: list[dict], name: str) -> float:
 
 
 def is_fixed(name: str) -> bool:
-    """Whether a strategy is a fixed scale of the sweep."""
-    return re.fullmatch(r"normface-[\d.]+", name) is not None
+    """Whether a strategy is a fixed scale of the sweep; the recommended one is."""
+    return re.fullmatch(r"normface(-[0-9.]+)?", name) is not None
 
 
 def is_neighbour(name: str) -> bool:
@@ -142,7 +144,7 @@ def summary(runs: Runs) -> str:
 def worth_a_column(name: str, runs: Runs) -> bool:
     """Whether a strategy ran on at least half of the cases, and is no scale that only sweeps."""
     wide = sum(name in strategies for strategies in runs.values()) * 2 >= len(runs)
-    return wide and not is_neighbour(name) and (not is_fixed(name) or name in ("normface-16", "normface-24"))
+    return wide and not is_neighbour(name) and (not is_fixed(name) or name in SHOWN)
 
 
 def worst(rows: list[dict], strategies: dict[str, list[dict]]) -> float:
