@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import torch
 
 from smoothmax.lab.data import load, split
 from smoothmax.lab.run import Parts, cut, run
@@ -186,7 +187,7 @@ def watched(head: Head, problem: Problem, curve: list[float]) -> Head:
         if rule.training:
             steps += 1
             if steps * POINTS // problem.total_steps > (steps - 1) * POINTS // problem.total_steps:
-                curve.append(round(float(scale), 4))  # type: ignore[arg-type]
+                curve.append(round(float(torch.as_tensor(scale).detach()), 4))
 
     if isinstance(head.scale, Rule):
         head.scale.register_forward_hook(note)

@@ -159,7 +159,7 @@ def verdicts(runs: Runs) -> str:
         if DEFAULT not in strategies:
             continue
         found = leads(strategies[DEFAULT], strategies)
-        numbers = ", ".join(f"{METRICS[m]} {lead:+.1f}" for m, lead in found.items())
+        numbers = ", ".join(f"{METRICS[m]} {lead:+.2f}" for m, lead in found.items())
         missed = [METRICS[m] for m, lead in found.items() if lead < -1]
         said = f"**not in {' and '.join(missed)}**" if missed else "yes"
         lines.append(f"* {TITLES[case]}: {said} ({numbers}; {seeds(strategies[DEFAULT])}).")

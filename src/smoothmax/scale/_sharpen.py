@@ -15,9 +15,10 @@ class SharpenWhileErrors(Rule):
 
     u is the share of the training done, e a moving average of the training error under margin-free
     scores, corrected for its start as Adam's averages are: the first batch's error at first, so that a
-    short run without errors does not sharpen. A continuation from smooth to sharp finds better optima
-    where errors remain; where the training set is learned (e near 0) the scale goes back to s0, because
-    there smoothness is the margin that regularises.
+    short run without errors does not sharpen. A continuation from smooth to sharp, meant for errors that
+    remain because classes are hard to tell apart; it cannot tell them from wrong labels, where it loses
+    (`benchmarks/rule_study.md`). Where the training set is learned (e near 0) the scale goes back to s0,
+    because there smoothness is the margin that regularises.
 
     Saves `step`, `error`, `seen` (the weight of the batches in the average, 1 - momentum^batches) and
     `scale`.
