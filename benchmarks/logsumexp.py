@@ -42,7 +42,7 @@ def main() -> None:
     """Time, print, write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--seconds", type=float, default=35.0, help="for the times of one shape, about")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for the times of one shape, about")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--name", default="logsumexp", help="of the files that are written")
     options = parser.parse_args()

@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from smoothmax.bench.peers import OURS
 from smoothmax.bench.report import Table
@@ -31,6 +32,8 @@ def _panel(table: Table, axes: Axes) -> None:
     axes.barh(range(len(rows)), ratios, color=colors, height=0.7)
     axes.errorbar(ratios, range(len(rows)), xerr=errors, fmt="none", ecolor="#333", elinewidth=0.8, capsize=2)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     for place, row in enumerate(rows):
         axes.annotate(
