@@ -115,6 +115,20 @@ def check_tensor(name: str, x: object) -> None:
         )
 
 
+def check_devices(**tensors: object) -> None:
+    """Raise unless all tensors lie on the device of the first; what is no tensor passes.
+
+    Not every kernel looks: some would answer with memory that nobody wrote to.
+    """
+    (first, device), *others = [(name, x.device) for name, x in tensors.items() if isinstance(x, Tensor)]
+    for name, other in others:
+        if other != device:
+            raise ValueError(
+                f"`{name}` must be on the device of `{first}`, {device}, got {other}. "
+                f"Move one of them: {name}.to({str(device)!r})."
+            )
+
+
 def check_floating(name: str, x: Tensor) -> None:
     """Raise unless `x` is a real floating-point tensor."""
     check_tensor(name, x)

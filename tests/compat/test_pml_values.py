@@ -162,6 +162,20 @@ def test_references_take_the_place_of_the_batch(case):
     check_same(ours(x, LABELS, None, x, LABELS), theirs(x, LABELS, None, x, LABELS), x, x)
 
 
+@pytest.mark.parametrize("case", [c for c in OF_PAIRS if "swap" not in c[1]], ids=ids)
+@pytest.mark.parametrize("copied", ["rows", "labels", "both", "neither"])
+def test_labels_that_are_one_object_mean_that_row_i_is_reference_i(case, copied):
+    ours, theirs = same_pair(losses, case[0], **case[1])
+    if copied == "labels" and case[0] == "TripletMarginLoss":
+        pytest.skip("a row's distance to itself, a root, is 0 only within 1e-8")
+    x = rows()
+    r = rows() if copied in ("rows", "both") else x
+    y = LABELS.clone() if copied in ("labels", "both") else LABELS
+    torch.testing.assert_close(
+        ours(x, LABELS, None, r, y), theirs(x, LABELS, None, r, y), rtol=1e-10, atol=1e-10
+    )
+
+
 DISTANCES = {
     "cosine": lambda: distances.CosineSimilarity(),
     "dot": lambda: distances.DotProductSimilarity(normalize_embeddings=False),

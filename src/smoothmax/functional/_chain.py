@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_positive, check_tensor
+from smoothmax._checks import check_devices, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_scores, class_indices, target_cross_entropy
 from smoothmax.functional._island import full_precision, widen
@@ -149,11 +149,12 @@ def lse_hinge(
         check_fit("scale", scale, rows.own.shape)
         k = _knob(scale, rows.own)
         # In differences to the target, so that the digits all scores share do not count.
-        beside = rows.scores - rows.own.unsqueeze(-1)
+        base = torch.where(rows.own == -torch.inf, 0, rows.own)  # a masked target costs inf, and not nan
+        beside = rows.scores - base.unsqueeze(-1)
         if isinstance(k, Tensor):  # masked scores become the lowest number: no 0 * inf in the slope of k
             beside = beside.clamp(min=torch.finfo(beside.dtype).min)
         logits = (k.unsqueeze(-1) if isinstance(k, Tensor) and k.ndim else k) * beside
-        lead = logsumexp_of_others(logits, rows.safe) / k + rows.margin
+        lead = logsumexp_of_others(logits, rows.safe) / k + rows.margin - (rows.own - base)
         return _reduced(lead.relu(), rows, weight, reduction, num_items)
 
 
@@ -217,6 +218,7 @@ class _Rows(NamedTuple):
 def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> _Rows:
     check_scores(scores)
     check_tensor("target", target)
+    check_devices(scores=scores, target=target)
     check_margin("margin", margin)
     z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
     if target.shape != z.shape[:-1]:

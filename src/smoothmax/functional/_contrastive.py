@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_floating
+from smoothmax._checks import check_devices, check_floating
 from smoothmax.functional._info_nce import info_nce, loss_from_lse
 from smoothmax.functional._island import full_precision
 from smoothmax.functional._pairs import lse_and_positive, scale_of
@@ -47,6 +47,7 @@ def n_pair(
     """
     check_floating("input", input)
     check_floating("positive", positive)
+    check_devices(input=input, positive=positive, ids=ids)
     return info_nce(
         input,
         positive,
@@ -106,6 +107,7 @@ def nt_xent(
             f"`input` and `other` must be two views of the same samples, got shapes {tuple(input.shape)} and "
             f"{tuple(other.shape)}. For other counts use info_nce."
         )
+    check_devices(input=input, other=other, ids=ids)
     rows = torch.cat((input, other))
     sample = torch.arange(len(input), device=input.device) if ids is None else ids
     sample = torch.cat((sample, sample))

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from smoothmax._checks import check_tensor
 from smoothmax.functional._cosine import cosines
-from smoothmax.functional._linear import of_probabilities
-from smoothmax.functional._many_class import RowOptions, prototype_loss
+from smoothmax.functional._linear import check_probabilities, of_probabilities
+from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
 from smoothmax.functional._margins import Margin, check_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 
@@ -64,6 +64,8 @@ def normface(
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     check_tensor("target", target)
     if target.is_floating_point():
+        check_prototypes(input, prototypes)
+        check_probabilities(input, prototypes, target)
         return of_probabilities(cosines(input, prototypes), target, scale, prior, options)
     return prototype_loss(input, prototypes, target, scale, lambda c: c, options, prior=prior)
 

@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_finite, check_floating, check_number, check_positive, check_tensor
+from smoothmax._checks import (
+    check_devices,
+    check_finite,
+    check_floating,
+    check_number,
+    check_positive,
+    check_tensor,
+)
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
@@ -76,6 +83,7 @@ def softmax_cross_entropy(
     """
     check_scores(scores)
     check_tensor("target", target)
+    check_devices(scores=scores, target=target, weight=weight)
     check_reduction(reduction, num_items)
     _check_knobs(scale, margin, label_smoothing)
     with full_precision(scores):
@@ -95,6 +103,11 @@ def softmax_cross_entropy(
 def class_indices(target: Tensor) -> Tensor:
     """The target as int64, from any integer type, where torch takes int64 and uint8 only."""
     check_tensor("target", target)
+    if target.is_floating_point():
+        raise TypeError(
+            f"`target` must be class indices (integers), got {target.dtype}. If it holds whole numbers, pass "
+            "target.long(); class probabilities go with softmax_cross_entropy."
+        )
     if target.dtype == torch.bool or target.is_complex():
         raise TypeError(
             f"`target` must hold class indices (integers) or probabilities (floating point), got "
@@ -160,11 +173,10 @@ def _from_probabilities(
     weight: Tensor | None,
     smoothing: float,
 ) -> tuple[Tensor, float]:
-    if isinstance(margin, Tensor) or margin != 0:
-        raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
-    probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
-    if probabilities.shape != z.shape:
+    if target.ndim != z.ndim or target.movedim(0 if target.ndim == 1 else 1, -1).shape != z.shape:
         raise ValueError(_shape_message(z, target))
+    check_no_margin(margin)
+    probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
     check_fit("scale", scale, z.shape[:-1])
     below = _along(_per_row(scale, z), _below_top(z, scale)[0])
     nll = reference.logsumexp(below, 1.0, (z.ndim - 1,)) - below
@@ -174,6 +186,12 @@ def _from_probabilities(
     each = torch.where(mixed == 0, 0, nll) * mixed
     losses = (each if weight is None else weight * each).sum(-1)
     return losses, float(losses.numel())
+
+
+def check_no_margin(margin: float | Tensor) -> None:
+    """Raise unless a margin is the number 0: which class it lowers, probabilities do not say."""
+    if isinstance(margin, Tensor) or margin != 0:
+        raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
 
 
 def _target_scores(z: Tensor, target: Tensor, ignore_index: int) -> Tensor:
@@ -244,5 +262,6 @@ def _wide(z: Tensor) -> torch.dtype:
 def _shape_message(z: Tensor, target: Tensor) -> str:
     return (
         f"`target` must hold one index per row, shape {tuple(z.shape[:-1])}, or one probability per score, "
-        f"got shape {tuple(target.shape)} and dtype {target.dtype} for {z.shape[-1]} classes."
+        f"got shape {tuple(target.shape)} and dtype {target.dtype} for {z.shape[-1]} classes. "
+        "Indices are integers: target.long()."
     )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_floating, check_positive
+from smoothmax._checks import check_choice, check_devices, check_floating, check_positive
 from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._divergence import jensen_shannon_of_softmax, kl_of_softmax
 from smoothmax.functional._island import full_precision, widen
@@ -132,5 +132,6 @@ def _check(student: Tensor, teacher: Tensor, temperature: float | Tensor, diverg
             f"`student` and `teacher` must hold the scores of the same rows and classes, got shapes "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}. Classes are along dim 1."
         )
+    check_devices(student=student, teacher=teacher)
     check_positive("temperature", temperature, "It divides the scores.", allow_inf=False)
     check_choice("divergence", divergence, get_args(Divergence))

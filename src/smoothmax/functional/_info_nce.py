@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_finite, check_floating
+from smoothmax._checks import check_devices, check_finite, check_floating
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
@@ -94,6 +94,7 @@ def info_nce(
     for name, rows in (("query", query), ("key", key)):
         check_floating(name, rows)
     _check_shapes(query, key, target, ids)
+    check_devices(query=query, key=key, target=target, negatives=negatives, ids=ids, mask=mask)
     if symmetric:
         _check_symmetric(query, key, target, in_batch)
     y, kept = _own_keys(query, key, target, ignore_index)

@@ -13,8 +13,15 @@ from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count, check_finite, check_floating
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._lists import Gain, Lists, current_ranks, discounts, normalized_gains, prepare_lists
-from smoothmax.functional._pairs import reduce_counted
+from smoothmax.functional._lists import (
+    Gain,
+    Lists,
+    current_ranks,
+    discounts,
+    normalized_gains,
+    prepare_lists,
+    reduce_lists,
+)
 from smoothmax.functional._ranknet import Pairs, check_scale, existing_pairs, ordered_pairs, pair_losses
 from smoothmax.functional._reduce import Reduction, check_reduction
 
@@ -48,7 +55,7 @@ def lambda_loss(
 
     Args:
         scores: as for `ranknet`.
-        relevance: as for `ranknet`, >= 0.
+        relevance: as for `approx_ndcg`, >= 0.
         weighting: one of the names above.
         scale: as for `ranknet`.
         gain: 2^y - 1, or y itself.
@@ -83,7 +90,7 @@ def lambda_loss(
         check_count("k", k, 1, "It is the last rank that counts.")
     check_floating("scores", scores)
     with full_precision(scores):
-        lists = prepare_lists(scores, relevance, where)
+        lists = prepare_lists(scores, relevance, where, negative=False)
         ranks = current_ranks(lists)
         ordered = ordered_pairs(lists)
         counted = _counted(lists, ordered, ranks, weighting, k)
@@ -92,7 +99,7 @@ def lambda_loss(
         losses = (_weights(weighting, lists, gains, ranks, mu) * bits).sum((-2, -1))
         if pairs == "mean":
             losses = losses / counted.sum((-2, -1)).clamp(min=1)
-        return reduce_counted(losses, ordered.any(-1).any(-1), reduction, num_items)
+        return reduce_lists(losses, ordered.any(-1).any(-1), lists, reduction, num_items)
 
 
 def _counted(lists: Lists, ordered: Tensor, ranks: Tensor, weighting: Weighting, k: int | None) -> Tensor:

@@ -3,9 +3,9 @@
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from smoothmax._checks import check_positive, check_tensor
+from smoothmax._checks import check_devices, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
-from smoothmax.functional._cross_entropy import softmax_cross_entropy
+from smoothmax.functional._cross_entropy import check_no_margin, softmax_cross_entropy
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import RowOptions, check_per_class, check_prototypes, prototype_loss
 from smoothmax.functional._margins import Margin, check_margin, margin_like
@@ -64,9 +64,9 @@ def linear_cross_entropy(
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     check_tensor("target", target)
     if target.is_floating_point():
-        if isinstance(margin, Tensor) or margin:
-            raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
         check_prototypes(input, prototypes)
+        check_probabilities(input, prototypes, target)
+        check_no_margin(margin)
         with full_precision(input):
             scores = widen(input) @ widen(prototypes).mT
             check_per_class("bias", bias, prototypes.shape[:1])
@@ -76,6 +76,18 @@ def linear_cross_entropy(
     return prototype_loss(
         input, prototypes, target, scale, lambda z: z - m, options, normalize=False, bias=bias, prior=prior
     )
+
+
+def check_probabilities(input: Tensor, prototypes: Tensor, target: Tensor) -> None:
+    """Raise unless there is one probability for each row and class."""
+    shape = (*input.shape[:-1], len(prototypes))
+    if target.shape != shape:
+        raise ValueError(
+            f"`target` must hold class indices (integers), shape {tuple(input.shape[:-1])}, or class "
+            f"probabilities, shape {shape}, got shape {tuple(target.shape)} and {target.dtype}. Indices are "
+            "integers: target.long()."
+        )
+    check_devices(input=input, target=target)
 
 
 def of_probabilities(

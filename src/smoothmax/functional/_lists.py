@@ -9,9 +9,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_tensor
+from smoothmax._checks import check_devices, check_floating, check_tensor
 from smoothmax.functional._broadcast import knob_for, mask_for
 from smoothmax.functional._island import widen
+from smoothmax.functional._pairs import reduce_counted
+from smoothmax.functional._reduce import Reduction
 
 Gain = Literal["exponential", "linear"]
 
@@ -21,7 +23,7 @@ class Lists(NamedTuple):
 
     Attributes:
         scores: 0 where there is no item.
-        relevance: 0 where there is no item; the dtype of `scores`.
+        relevance: 0 where there is no item; the dtype of `scores`. nan where it was, or was out of range.
         real: where there is an item.
     """
 
@@ -30,8 +32,11 @@ class Lists(NamedTuple):
     real: Tensor
 
 
-def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None) -> Lists:
-    """Shapes and dtypes checked, halves widened, padding replaced by zeros that no derivative meets."""
+def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None, *, negative: bool = True) -> Lists:
+    """Shapes and dtypes checked, halves widened, padding replaced by zeros that no derivative meets.
+
+    Relevance below 0 becomes nan unless it may be `negative`.
+    """
     check_floating("scores", scores)
     if scores.ndim == 0:
         raise ValueError("`scores` must have items along its last dim, got a single number.")
@@ -43,10 +48,22 @@ def prepare_lists(scores: Tensor, relevance: Tensor, where: Tensor | None) -> Li
         )
     if relevance.is_complex():
         raise TypeError(f"`relevance` must be real numbers or bool, got {relevance.dtype}.")
+    check_devices(scores=scores, relevance=relevance, where=where)
     mask = mask_for(scores.shape, where)
     wide = widen(scores)
     real = torch.ones_like(wide, dtype=torch.bool) if mask is None else mask
-    return Lists(torch.where(real, wide, 0), torch.where(real, relevance.to(wide.dtype), 0), real)
+    y = torch.where(real, relevance.to(wide.dtype), 0)
+    return Lists(torch.where(real, wide, 0), y if negative else torch.where(y < 0, torch.nan, y), real)
+
+
+def reduce_lists(
+    losses: Tensor, counted: Tensor, lists: Lists, reduction: Reduction, num_items: float | Tensor | None
+) -> Tensor:
+    """The batch's loss; a list with a relevance of nan counts, with a loss and a gradient of nan."""
+    unknown = lists.relevance.isnan().any(-1)
+    nan = torch.where(unknown, torch.nan, 1.0).to(losses.dtype)
+    lost = nan * torch.where(unknown.unsqueeze(-1), lists.scores, 0).sum(-1)
+    return reduce_counted(torch.where(unknown, lost, losses), counted | unknown, reduction, num_items)
 
 
 def per_pair(knob: float | Tensor, scores: Tensor) -> float | Tensor:

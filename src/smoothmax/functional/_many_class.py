@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_floating, check_positive, check_tensor
+from smoothmax._checks import check_devices, check_floating, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
@@ -78,6 +78,7 @@ def lse_and_target(
     if normalize and bias is not None:
         raise ValueError("`bias` must be None with normalize=True, got a tensor. A cosine has no bias.")
     check_target(input, target)
+    check_devices(input=input, bias=bias, prior=prior, where=where)
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = class_indices(target).reshape(-1)
@@ -120,6 +121,7 @@ def prototype_loss(
     check_smoothing(options.label_smoothing)
     check_prototypes(input, prototypes)
     check_target(input, target)
+    check_devices(input=input, weight=options.weight)
     input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
     lse, score = lse_and_target(
         input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
@@ -170,6 +172,7 @@ def check_prototypes(input: Tensor, prototypes: Tensor, *, classes: bool = True)
             f"`input` and `prototypes` must have the same number of features, got shapes "
             f"{tuple(input.shape)} and {tuple(prototypes.shape)}. Prototypes are (classes, features)."
         )
+    check_devices(input=input, prototypes=prototypes)
 
 
 def check_target(input: Tensor, target: Tensor) -> None:
@@ -183,6 +186,7 @@ def check_target(input: Tensor, target: Tensor) -> None:
         )
     if target.shape != input.shape[:-1]:
         raise ValueError(f"`target` must have shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}.")
+    check_devices(input=input, target=target)
 
 
 def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor | None:

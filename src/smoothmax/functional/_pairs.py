@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_finite, check_floating, check_one_of, check_positive
+from smoothmax._checks import check_devices, check_finite, check_floating, check_one_of, check_positive
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import widen
 from smoothmax.functional._many_class import check_range, lse_and_target
@@ -49,6 +49,7 @@ def check_pairs(s: Tensor, positives: Tensor, negatives: Tensor) -> None:
                 f"`{name}` must be a bool mask of shape {tuple(s.shape)}, got shape {tuple(mask.shape)} and "
                 f"dtype {mask.dtype}. functional.pair_masks makes it from labels."
             )
+    check_devices(similarities=s, positives=positives, negatives=negatives)
 
 
 def per_anchor(knob: float | Tensor, x: Tensor, name: str = "scale") -> float | Tensor:

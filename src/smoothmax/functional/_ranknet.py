@@ -8,8 +8,7 @@ from torch import Tensor
 
 from smoothmax._checks import check_choice, check_floating, check_positive
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._lists import Lists, per_pair, prepare_lists
-from smoothmax.functional._pairs import reduce_counted
+from smoothmax.functional._lists import Lists, per_pair, prepare_lists, reduce_lists
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.functional._softplus import softplus
 
@@ -34,7 +33,8 @@ def ranknet(
 
     Args:
         scores: one list per row; float16 and bfloat16 are computed in float32, float64 stays.
-        relevance: y, of any real dtype or bool; larger should rank higher, equal has no order.
+        relevance: y, of any real dtype or bool; larger should rank higher, equal has no order. A list
+            with nan has loss and gradient nan. Where padding is marked by -1, pass `where=relevance >= 0`.
         scale: k, a number > 0, or a tensor that broadcasts against the lists (one per list, or
             learned; its sign is not checked).
         where: True where there is an item; what padding holds does not matter, not even nan.
@@ -74,7 +74,7 @@ def ranknet(
         count = ordered.sum((-2, -1))
         if pairs == "mean":
             losses = losses / count.clamp(min=1)
-        return reduce_counted(losses, count > 0, reduction, num_items)
+        return reduce_lists(losses, count > 0, lists, reduction, num_items)
 
 
 def ordered_pairs(lists: Lists) -> Tensor:

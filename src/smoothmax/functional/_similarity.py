@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_floating, check_tensor
+from smoothmax._checks import check_choice, check_devices, check_floating, check_tensor
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.kernels.unit import unit
@@ -46,6 +46,7 @@ def similarities(
             f"`input` and `reference` must be matrices with the same number of features, got shapes "
             f"{tuple(input.shape)} and {tuple(reference.shape)}. One row is x.unsqueeze(0)."
         )
+    check_devices(input=input, reference=reference)
     with full_precision(input):
         dtype = torch.promote_types(widen(input).dtype, widen(reference).dtype)
         x, r = input.to(dtype), reference.to(dtype)
@@ -106,6 +107,7 @@ def labelled_pairs(
         reference = input
     else:
         _check_labels("reference_target", reference_target, "reference", reference)
+    check_devices(input=input, reference=reference)
     masks = pair_masks(target, reference_target, ignore_index=ignore_index)
     # A nan in an ignored row is no one's business.
     other = target if reference_target is None else reference_target
@@ -124,6 +126,7 @@ def _check_labels(name: str, labels: Tensor, of: str, rows: Tensor) -> None:
             f"`{name}` must hold one integer label per row of `{of}`, shape {tuple(rows.shape[:1])}, got "
             f"shape {tuple(labels.shape)} and {labels.dtype}. Masks go to the function ending in _pairs."
         )
+    check_devices(**{of: rows, name: labels})
 
 
 def _squared_distances(x: Tensor, r: Tensor) -> Tensor:

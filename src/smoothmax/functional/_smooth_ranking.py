@@ -12,8 +12,16 @@ from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count, check_finite, check_floating, check_positive
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._lists import Gain, Lists, discounts, normalized_gains, per_pair, prepare_lists
-from smoothmax.functional._pairs import reduce_counted, scale_of
+from smoothmax.functional._lists import (
+    Gain,
+    Lists,
+    discounts,
+    normalized_gains,
+    per_pair,
+    prepare_lists,
+    reduce_lists,
+)
+from smoothmax.functional._pairs import scale_of
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.ops import smooth_rank, smooth_step
 
@@ -39,7 +47,8 @@ def approx_ndcg(
 
     Args:
         scores: as for `ranknet`.
-        relevance: as for `ranknet`, >= 0.
+        relevance: as for `ranknet`, but >= 0: a list with a negative one has loss and gradient nan. Where
+            padding is marked by -1, pass `where=relevance >= 0`.
         scale: k, a number > 0, or a tensor that broadcasts against the lists. Exactly one of this and
             `temperature`.
         temperature: 1/k, in units of the scores.
@@ -68,11 +77,11 @@ def approx_ndcg(
     check_choice("gain", gain, ("exponential", "linear"))
     check_floating("scores", scores)
     with full_precision(scores):
-        lists = prepare_lists(scores, relevance, where)
+        lists = prepare_lists(scores, relevance, where, negative=False)
         gains, worth = normalized_gains(lists, gain)
         ranks = _smooth_ranks(lists, sharpness)
         losses = 1 - (gains / discounts(ranks)).sum(-1)
-        return reduce_counted(losses, worth, reduction, num_items)
+        return reduce_lists(losses, worth, lists, reduction, num_items)
 
 
 def smooth_ap(
@@ -93,7 +102,8 @@ def smooth_ap(
 
     Args:
         scores: as for `ranknet`.
-        relevance: bool, or any real dtype: items above 0 are relevant.
+        relevance: bool, or any real dtype: items above 0 are relevant, all others are not. Where padding is
+            marked by -1, pass `where=relevance >= 0`.
         scale: as for `approx_ndcg`. The paper takes 100 for cosines.
         temperature: as for `approx_ndcg`.
         where: as for `ranknet`.
@@ -126,7 +136,7 @@ def smooth_ap(
         missed = torch.where(relevant, above[1] / (1 + above[0] + above[1]), 0)
         count = relevant.sum(-1)
         losses = missed.sum(-1) / count.clamp(min=1)
-        return reduce_counted(losses, count > 0, reduction, num_items)
+        return reduce_lists(losses, count > 0, lists, reduction, num_items)
 
 
 def smooth_recall(
@@ -187,7 +197,7 @@ def smooth_recall(
         for last in ks:
             counted = torch.where(relevant, torch.sigmoid((last + shift - ranks) / cut_temperature), 0)
             each.append(1 - counted.sum(-1) / count.clamp(min=1, max=last))
-        return reduce_counted(torch.stack(each).mean(0), count > 0, reduction, num_items)
+        return reduce_lists(torch.stack(each).mean(0), count > 0, lists, reduction, num_items)
 
 
 def check_cut(k: int | Sequence[int], cut_temperature: float, shift: float) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_floating
+from smoothmax._checks import check_choice, check_devices, check_floating
 from smoothmax.functional._broadcast import knob_for
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._pairs import (
@@ -198,6 +198,12 @@ def triplet_margin(
     check_reduction(reduction, num_items)
     for name, rows in (("anchor", anchor), ("positive", positive), ("negative", negative)):
         check_floating(name, rows)
+    if not anchor.shape == positive.shape == negative.shape:
+        raise ValueError(
+            f"`anchor`, `positive` and `negative` must have the same shape, one row per triplet, got "
+            f"{tuple(anchor.shape)}, {tuple(positive.shape)} and {tuple(negative.shape)}. Use .expand_as."
+        )
+    check_devices(anchor=anchor, positive=positive, negative=negative)
     with full_precision(anchor):
         to_positive = _row_by_row(anchor, positive, similarity)
         to_negative = _row_by_row(anchor, negative, similarity)

@@ -21,6 +21,7 @@ class Batch(NamedTuple):
         reference: rows to compare with; the embeddings themselves where there is no other.
         reference_labels: their labels.
         itself: whether rows are compared with each other.
+        same_labels: whether the labels of both are one object, where theirs takes row i for reference i.
     """
 
     rows: Tensor
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
     reference: Tensor
     reference_labels: Tensor | None
     itself: bool
+    same_labels: bool
 
     def row_weights(self, dtype: torch.dtype, *, anchors_only: bool = False) -> Tensor:
         """How often each row is in the indices, relative to the one that is most often; 1 without indices.
@@ -50,14 +52,14 @@ class Batch(NamedTuple):
         if self.indices is not None:
             a, p, b, n = self.indices if len(self.indices) == 4 else (*self.indices[:2], *self.indices[::2])
             return self._counted(a, p), self._counted(b, n)
-        positives, negatives = self.masks()
+        positives, negatives = self.masks(apart=self.same_labels)
         return positives.float(), negatives.float()
 
-    def masks(self) -> tuple[Tensor, Tensor]:
-        """Pairs of one label, none with itself, and of two."""
+    def masks(self, *, apart: bool) -> tuple[Tensor, Tensor]:
+        """Pairs of one label, none of row i with reference i if they are kept `apart`, and of two."""
         labels, others = needed(self.labels, "labels"), needed(self.reference_labels, "ref_labels")
         same = labels.unsqueeze(1) == others
-        if not self.itself:
+        if not apart:
             return same, ~same
         return same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
 
@@ -81,11 +83,11 @@ def batch_of(
     if ref_emb is None:
         if ref_labels is not None:
             raise ValueError("`ref_labels` must come with `ref_emb`, got labels alone. Leave them out.")
-        return Batch(embeddings, labels, indices_tuple, embeddings, labels, True)
+        return Batch(embeddings, labels, indices_tuple, embeddings, labels, True, True)
     itself = ref_emb is embeddings
     ref_labels = _labels("ref_labels", ref_labels, "ref_emb", ref_emb)
-    itself = itself and (ref_labels is labels or ref_labels is None)
-    return Batch(embeddings, labels, indices_tuple, ref_emb, labels if itself else ref_labels, itself)
+    ref_labels = labels if itself and ref_labels is None else ref_labels
+    return Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels, itself, ref_labels is labels)
 
 
 def needed(labels: Tensor | None, name: str = "labels") -> Tensor:

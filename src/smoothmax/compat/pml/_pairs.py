@@ -102,7 +102,7 @@ class NCALoss(Loss):
     def of_batch(self, batch: Batch) -> Tensor:
         """The loss of a batch; a miner's indices weigh the anchors, as theirs."""
         needed(batch.labels)
-        positives, negatives = batch.masks()
+        positives, negatives = batch.masks(apart=batch.itself)
         x, r, scale, similarity = self.comparison.for_softmax(batch.rows, batch.reference, self.softmax_scale)
         s = functional.similarities(x, r, similarity=similarity)
         losses = functional.nca_pairs(s, positives, negatives, scale=scale, reduction="none")
