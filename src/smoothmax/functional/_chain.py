@@ -247,7 +247,7 @@ def _reduced(
     num_items: float | Tensor | None,
 ) -> Tensor:
     check_reduction(reduction, num_items)
-    classes = check_weight(weight, rows.scores.shape[-1], losses.dtype)
+    classes = check_weight(weight, rows.scores.shape[-1], losses)
     share = torch.ones_like(losses) if classes is None else classes[rows.safe]
     share = torch.where(rows.kept, share, 0)
     return reduce_rows(torch.where(rows.kept, share * losses, 0), share.sum(), reduction, num_items)

@@ -121,7 +121,6 @@ def prototype_loss(
     check_smoothing(options.label_smoothing)
     check_prototypes(input, prototypes)
     check_target(input, target)
-    check_devices(input=input, weight=options.weight)
     input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
     lse, score = lse_and_target(
         input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
@@ -133,7 +132,7 @@ def prototype_loss(
         offset = operands["offset"][safe] if "offset" in operands else 0
         own = k * psi(score) + offset
         losses = softplus(lse - own)
-        weight = check_weight(options.weight, len(prototypes), lse.dtype)
+        weight = check_weight(options.weight, len(prototypes), lse)
         row_weight = torch.ones_like(losses) if weight is None else weight[safe]
         weighted = row_weight * losses
         if smoothing := options.label_smoothing:
@@ -189,8 +188,8 @@ def check_target(input: Tensor, target: Tensor) -> None:
     check_devices(input=input, target=target)
 
 
-def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor | None:
-    """The class weights in `dtype`; raise unless there is one per class."""
+def check_weight(weight: Tensor | None, classes: int, like: Tensor) -> Tensor | None:
+    """The class weights in the dtype of what there is per target; raise unless there is one per class."""
     if weight is None:
         return None
     check_tensor("weight", weight)
@@ -198,7 +197,8 @@ def check_weight(weight: Tensor | None, classes: int, dtype: torch.dtype) -> Ten
         raise ValueError(
             f"`weight` must have one entry per class, shape {(classes,)}, got {tuple(weight.shape)}."
         )
-    return weight.to(dtype)
+    check_devices(target=like, weight=weight)
+    return weight.to(like.dtype)
 
 
 def row_knob(knob: float | Tensor, target: Tensor) -> float | Tensor:
