@@ -197,7 +197,7 @@ many_class.DENSE_BYTES = dense
 print(step({classes}))
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert float(out) < 48, out
+    assert float(out) < 32, out
 
 
 @pytest.mark.parametrize(

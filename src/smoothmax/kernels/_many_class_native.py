@@ -20,6 +20,10 @@ ROOM_BYTES = 28 << 20
 #: Bytes of products kept for backward, where one matrix product in four is saved for each.
 KEPT_BYTES = 16 << 20
 
+#: Gradients of prototypes up to so many bytes leave their memory to those of the next step: at 400,000 classes
+#: fresh pages took as long as all products.
+GRADIENT_BYTES = 4 << 30
+
 #: Products of two numbers that are worth another thread.
 WORTH_A_THREAD = 1 << 20
 
@@ -109,7 +113,7 @@ def slopes(
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
         torch.empty(operands["input"].shape),
-        empty_like(operands["prototypes"].contiguous()) if prototypes else None,
+        empty_like(operands["prototypes"].contiguous(), GRADIENT_BYTES) if prototypes else None,
         torch.empty(rows),
         torch.empty(classes) if "bias" in operands else None,
         torch.empty(classes) if "offset" in operands else None,
