@@ -20,8 +20,8 @@ ROOM_BYTES = 28 << 20
 #: Bytes of products kept for backward, where one matrix product in four is saved for each.
 KEPT_BYTES = 16 << 20
 
-#: Gradients of prototypes up to so many bytes leave their memory to those of the next step: at 400,000 classes
-#: fresh pages took as long as all products.
+#: Gradients of prototypes up to so many bytes leave their memory to those of the next step: at 400,000
+#: classes fresh pages took as long as all products.
 GRADIENT_BYTES = 4 << 30
 
 #: Products of two numbers that are worth another thread.
