@@ -26,9 +26,9 @@ _capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p,
 )
 
 
-def empty_like(x: Tensor, most: int = TO) -> Tensor:
-    """As torch.empty_like; on kept memory where x is large, of `most` bytes, and contiguous."""
-    if not (FROM < x.numel() * x.element_size() <= most and x.is_contiguous()):
+def empty_like(x: Tensor, most: int | None = None) -> Tensor:
+    """As torch.empty_like; on kept memory where x is large and contiguous, up to `most` bytes, or `TO`."""
+    if not (FROM < x.numel() * x.element_size() <= (most or TO) and x.is_contiguous()):
         return torch.empty_like(x)
     block = _library.smoothmax_kept(x.numel(), *_TYPES[x.dtype])
     if not block:
