@@ -194,6 +194,20 @@ def test_blocks_give_what_one_piece_gives():
         torch.testing.assert_close(make(k[:, None]).absolute(x), whole, rtol=5e-16, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("k", [1e-30, 1e-3, 2.0, 1e8, 1e30])
+def test_mellowmax_has_its_curvature_at_a_tie(k, dtype):
+    """With a learned sharpness, which no compiled kernel takes."""
+    x, knob = torch.full((3,), 7.0, dtype=dtype), torch.tensor(k, dtype=dtype)
+    assert MellowMax(knob).value(x).item() == 7
+    want = k * (torch.eye(3, dtype=dtype) / 3 - 1 / 9)
+    got = torch.func.hessian(MellowMax(knob).value)(x)
+    torch.testing.assert_close(got / k, want / k, rtol=1e-5, atol=1e-6)
+    slopes = torch.func.grad(lambda x, k: MellowMax(k).value(x), argnums=(0, 1))(x, knob)
+    torch.testing.assert_close(slopes[0], torch.full_like(x, 1 / 3))
+    assert slopes[1].item() == 0
+
+
 def test_mellowmax_keeps_its_digits_near_the_mean_and_far_above_it():
     x = [0.1, 0.2, 0.30000000000000004]
     for k in (0.02, 0.5):

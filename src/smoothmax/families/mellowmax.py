@@ -157,13 +157,20 @@ def _nearly_mean(
     and u = (x - mean)/R:  mean + R c s (1 - b/2 + b^2/3),  s = mean(u^2/2 + c u^3/6 + ... + c^4 u^6/720),
     b = c^2 s. What is left out is below 1e-15 of the slope.
     """
-    apart = flat & (spread > 0)
-    spread = torch.where(apart, spread, 1)
+    spread = torch.where(flat & (spread > 0), spread, _unit(at.sharpness, x))
     moments = by_blocks(partial(_moments, dims), x, mass, flat, mean, spread, *at, sums=(dims,) * 5)
-    c = torch.where(apart, at.sharpness * spread, 0)
+    c = torch.where(flat, at.sharpness * spread, 0)
     s = sum(c**j * moment / (n * math.factorial(j + 2)) for j, moment in enumerate(moments))
     b = c * c * s
     return mean + spread * c * s * (1 - b / 2 + b * b / 3)
+
+
+def _unit(k: float | Tensor, x: Tensor) -> float | Tensor:
+    """A spread for rows that have none: any serves, and no power of c or 1/R overflows with this one."""
+    least = 1e4 * torch.finfo(x.dtype).tiny
+    if isinstance(k, Tensor):
+        return (1e-3 / k.detach().abs()).clamp(least, 1)
+    return min(max(1e-3 / abs(k), least), 1.0)
 
 
 def _moments(
