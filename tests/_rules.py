@@ -46,7 +46,7 @@ def _holding(statistic: str, **options) -> RuleCase:
 
 RULES = [
     RuleCase("fixed", lambda: Fixed(9.0), ()),
-    RuleCase("learned", lambda: LearnedScale(9.0), ("log_scale",)),
+    RuleCase("learned", lambda: LearnedScale(9.0), ("log_scale", "_extra_state")),
     RuleCase("warm-up", lambda: Schedule.warm_up(12.0, 10, start=2.0), ("step",)),
     RuleCase("sharpening", lambda: Schedule.sharpening(CLASSES, STEPS), ("step",)),
     RuleCase("heating", lambda: Schedule.heating(CLASSES, STEPS), ("step",)),

@@ -116,7 +116,7 @@ def test_modules_name_what_they_save(member):
     options = {"in_features": 3, "num_classes": 4, "scale": 2.0, "total_steps": 5}
     options |= {
         "embedding_size": 3,
-        "margin": 2,
+        "margin": 1,
         "number": 2.0,
         "start": 2.0,
         "statistic": "entropy",

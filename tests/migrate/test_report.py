@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
-from smoothmax.migrate import Report, Row
+from smoothmax.migrate import Report, Row, check
 from smoothmax.migrate._check import EDGES, HARD, PRECISION, RUNTIME, target_probes
 from smoothmax.migrate._words import WORDS
 
@@ -53,3 +56,23 @@ def test_every_case_has_its_words_and_every_word_its_case():
     for why, remedy in WORDS.values():
         assert why.endswith(".")
         assert remedy.endswith(".")
+
+
+class Detached(nn.Module):
+    """Softmax cross-entropy whose class weights are cut off from the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 16))
+
+    def forward(self, input, target):
+        return F.cross_entropy(input @ self.weight.detach().mT, target)
+
+
+def test_weights_that_no_gradient_reaches_are_told_so_and_nothing_of_bfloat16():
+    row = check(Detached())["bfloat16 step"]
+    assert row.verdict == "fails"
+    assert row.seen == "no gradient reaches the class weights"
+    assert row.why.startswith("Class weights that no gradient reaches stay where they started")
+    assert "detach" in row.remedy
+    assert "float" not in row.why + row.remedy

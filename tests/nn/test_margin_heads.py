@@ -69,7 +69,7 @@ def test_margins_may_be_rules_with_a_state(slot):
     margins[slot] = Ramp()
     head = MarginHead(6, 5, scale=9.0, margins=tuple(margins)).double()
     assert f"m{slot + 1}.value" in head.state_dict()
-    value = 0.1
+    value = torch.tensor(0.1)
     expected = [1.0, 0.0, 0.0]
     expected[slot] = value
     loss = functional.combined_margin(x, head.prototypes, y, scale=9.0, margins=tuple(expected))

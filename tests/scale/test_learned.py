@@ -180,3 +180,40 @@ def test_groups_work_for_a_model_without_learned_rules():
 def test_constructors_name_what_is_wrong(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("shape", [(), (1,)], ids=str)
+def test_the_logarithm_that_open_clip_calls_logit_scale_loads(shape):
+    rule = LearnedScale(14.2857, low=1, high=100)
+    loaded = rule.load_state_dict({"logit_scale": torch.full(shape, math.log(50.0))})
+    assert not loaded.missing_keys
+    assert not loaded.unexpected_keys
+    assert rule.value().item() == pytest.approx(50.0, rel=1e-6)
+    head = CosineHead(4, 3, scale=LearnedScale(9.0))
+    state = head.state_dict()
+    state["scale.logit_scale"] = state.pop("scale.log_scale") + 1
+    head.load_state_dict(state)
+    assert head.scale.value().item() == pytest.approx(9.0 * math.e, rel=1e-6)
+
+
+def test_a_reflected_scale_is_the_same_between_other_bounds():
+    saved = LearnedScale(90.0, low=1.0, high=100.0)
+    with torch.no_grad():
+        saved.log_scale.fill_(math.log(110.0))  # counts as 100^2/110
+    for high in (100.0, 200.0, 95.0):
+        loaded = LearnedScale(9.0, low=1.0, high=high)
+        loaded.load_state_dict(saved.state_dict())
+        assert loaded.value().item() == pytest.approx(100.0**2 / 110.0, rel=1e-5)
+
+
+def test_a_scale_outside_the_bounds_is_refused_when_it_is_loaded():
+    saved, rule = LearnedScale(90.0), LearnedScale(9.0, high=50.0)
+    with pytest.raises(ValueError, match=r"between low=1 and high=50, got 90, saved with bounds 1 and 100"):
+        rule.load_state_dict(saved.state_dict())
+    assert rule.value().item() == pytest.approx(9.0, rel=1e-6)
+
+
+def test_a_state_without_bounds_loads_as_it_is():
+    rule = LearnedScale(9.0)
+    rule.load_state_dict({"log_scale": torch.tensor([math.log(20.0)])})
+    assert rule.value().item() == pytest.approx(20.0, rel=1e-6)

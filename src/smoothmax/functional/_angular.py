@@ -22,6 +22,7 @@ from smoothmax.functional._margins import (
     check_angle,
     check_factor,
     check_margin,
+    check_three,
     combined,
     margin_like,
 )
@@ -192,9 +193,9 @@ def combined_margin(
     """
     if len(margins) != 3:
         raise ValueError(f"`margins` must be (m1, m2, m3), got {len(margins)} numbers.")
-    for name, margin in zip(("margins[0]", "margins[1]", "margins[2]"), margins, strict=True):
-        check_margin(name, margin)
-    check_angle("margins[1]", margins[1])
+    for i, margin in enumerate(margins):
+        check_margin(f"margins[{i}]", margin)
+    check_three(("margins[0]", "margins[1]", "margins[2]"), margins)
     m1, m2, m3 = (margin_like(margin, input) for margin in margins)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     return prototype_loss(

@@ -33,5 +33,6 @@ def cosines(
     with full_precision(input):
         x, w = unit(widen(input)), unit(widen(prototypes))
         dtype = torch.promote_types(x.dtype, w.dtype)
-        scores = x.to(dtype) @ w.to(dtype).flatten(0, -2).mT
+        # Not .mT, for which torch's older exporter to ONNX has no word.
+        scores = x.to(dtype) @ w.to(dtype).flatten(0, -2).transpose(0, 1)
         return scores.unflatten(-1, w.shape[:2]).amax(-1) if w.ndim == 3 else scores

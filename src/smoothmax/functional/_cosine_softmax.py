@@ -16,7 +16,7 @@ from smoothmax._checks import check_tensor
 from smoothmax.functional._cosine import cosines
 from smoothmax.functional._linear import check_probabilities, of_probabilities
 from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
-from smoothmax.functional._margins import Margin, check_margin, margin_like
+from smoothmax.functional._margins import Margin, check_cosine_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 
 
@@ -91,8 +91,9 @@ def cosface(
         prototypes: as for `normface`.
         target: one class index per row.
         scale: s > 0, as for `normface`.
-        margin: m in cosine units, usually 0.1 to 0.4; it raises the floor, see `smoothmax.loss_floor`. A
-            tensor broadcasts against `target`: `margins[target]` gives every class its own.
+        margin: m in cosine units, 0 <= m < 2, usually 0.1 to 0.4; it raises the floor, see
+            `smoothmax.loss_floor`. A tensor broadcasts against `target`: `margins[target]` gives every class
+            its own.
         prior: as for `normface`.
         weight: as for `softmax_cross_entropy`.
         ignore_index: as for `softmax_cross_entropy`.
@@ -112,7 +113,7 @@ def cosface(
     Source:
         [Wang2018a] eq. 4; [Wang2018b].
     """
-    check_margin("margin", margin)
+    check_cosine_margin("margin", margin)
     m, options = (
         margin_like(margin, input),
         RowOptions(weight, ignore_index, label_smoothing, reduction, num_items),

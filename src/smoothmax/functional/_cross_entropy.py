@@ -53,8 +53,8 @@ def softmax_cross_entropy(
         scale: k in 1/units of the scores, = 1/temperature; a number > 0, or a tensor that broadcasts
             against the indices (one per row, or learned; its sign is not checked).
         margin: in units of the scores (for cosines: cosine units); a number, or a tensor like `scale`.
-        weight: one weight per class.
-        ignore_index: rows with this index give no loss and no gradient.
+        weight: one weight per class, meant to be >= 0; the values are not read.
+        ignore_index: rows with this index give no loss and no gradient; negative with probabilities.
         label_smoothing: share of the target's mass that goes to all classes evenly. The target's own
             share sees the margin, as its probability does.
         reduction: "mean" divides by the summed weights of the rows that count.
@@ -90,6 +90,7 @@ def softmax_cross_entropy(
         classes_last = scores.movedim(0 if scores.ndim == 1 else 1, -1)
         weight = None if weight is None else _class_weights(weight, classes_last)
         if target.is_floating_point():
+            _check_no_index(ignore_index)
             z = widen(classes_last)
             losses, divisor = _from_probabilities(z, target, scale, margin, weight, label_smoothing)
         else:
@@ -192,6 +193,15 @@ def check_no_margin(margin: float | Tensor) -> None:
     """Raise unless a margin is the number 0: which class it lowers, probabilities do not say."""
     if isinstance(margin, Tensor) or margin != 0:
         raise ValueError(f"`margin` must be 0 with class probabilities, got {margin}. Use indices.")
+
+
+def _check_no_index(ignore_index: int) -> None:
+    """Raise for an index that says which rows to leave out, of which probabilities know nothing; as torch."""
+    if ignore_index >= 0:
+        raise ValueError(
+            f"`ignore_index` must be negative with class probabilities, got {ignore_index}. Give the rows to "
+            "leave out probabilities of 0, and the number of the others as num_items."
+        )
 
 
 def _target_scores(z: Tensor, target: Tensor, ignore_index: int) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_finite, check_floating
+from smoothmax._checks import check_devices, check_finite, check_floating, check_not_negative
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
@@ -89,7 +89,7 @@ def info_nce(
         tensor(0.0200)
     """
     k = scale_of(scale, temperature)
-    check_finite("margin", margin, "It is a distance of similarities.")
+    check_least_margin(margin)
     check_reduction(reduction, num_items)
     for name, rows in (("query", query), ("key", key)):
         check_floating(name, rows)
@@ -202,6 +202,13 @@ def _allowed(
         of_keys = ids[y].unsqueeze(1) != ids
     allowed = torch.cat((of_keys, of_keys.new_ones(len(y), count - keys)), -1)
     return allowed if mask is None else allowed & mask
+
+
+def check_least_margin(margin: float | Tensor) -> None:
+    """Raise unless a number is finite and >= 0; a tensor passes unread."""
+    check_finite("margin", margin, "It is a distance of similarities.")
+    if not isinstance(margin, Tensor):
+        check_not_negative("margin", margin, "It lowers the similarity of the positive.")
 
 
 def loss_from_lse(lse: Tensor, score: Tensor, k: float | Tensor, margin: float | Tensor = 0.0) -> Tensor:

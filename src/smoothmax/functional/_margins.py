@@ -108,6 +108,32 @@ def check_margin(name: str, margin: Margin) -> None:
     check_finite(name, margin, "Usual ones lie below 1.")
 
 
+def check_cosine_margin(name: str, margin: Margin) -> None:
+    """Raise unless 0 <= m < 2, as far as cosines lie apart: degrees are a common mistake."""
+    check_margin(name, margin)
+    if not isinstance(margin, Tensor) and not 0 <= margin < 2:
+        raise ValueError(
+            f"`{name}` must be a difference of cosines, 0 <= m < 2, got {margin!r}. Usual ones are 0.1 to "
+            "0.4; angles are in radians, not degrees, and go with arcface."
+        )
+
+
+def check_three(names: tuple[str, str, str], margins: tuple[object, object, object]) -> None:
+    """Raise for numbers m1, m2, m3 that make no margin cos(m1 theta + m2) - m3; what is no number passes."""
+    m1, m2, m3 = margins
+    if isinstance(m2, float | int):
+        check_angle(names[1], m2)
+    if isinstance(m3, float | int):
+        check_cosine_margin(names[2], m3)
+    if not isinstance(m1, float | int):
+        return
+    check_margin(names[0], m1)
+    without = all(isinstance(m, float | int) and m == 0 for m in (m2, m3))
+    if not m1 > 0 or (m1 < 1 and without):
+        rule = ">= 1, a factor of the angle, or between 0 and 1 with another margin beside it"
+        raise ValueError(f"`{names[0]}` must be {rule}, got {m1!r}. 1 is no factor.")
+
+
 def check_angle(name: str, margin: Margin) -> None:
     """Raise unless 0 <= m < pi: degrees are a common mistake."""
     check_margin(name, margin)

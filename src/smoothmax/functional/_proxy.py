@@ -10,7 +10,7 @@ from smoothmax._checks import check_choice, check_positive
 from smoothmax.families import Boltzmann
 from smoothmax.functional._cross_entropy import class_indices, softmax_cross_entropy
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._many_class import check_prototypes, check_target, without_ignored
+from smoothmax.functional._many_class import check_prototypes, check_range, check_target, without_ignored
 from smoothmax.functional._pairs import (
     check_knobs,
     lse_and_positive,
@@ -109,7 +109,7 @@ def proxy_anchor(
     Args:
         input: one row each; float16 and bfloat16 are computed in float32.
         prototypes: the proxies, one per class.
-        target: one class index per row; one outside the classes makes a row everyone's negative.
+        target: one class index per row.
         scale: k > 0, the paper's alpha = 32; a number, or a tensor: one per proxy, or learned.
         margin: m, the paper's delta = 0.1, in units of the similarity; a number, or a tensor like the scale.
         similarity: as for `nca`.
@@ -120,6 +120,9 @@ def proxy_anchor(
     Returns:
         A scalar, or (2, classes), pulls and pushes; float32 or float64. A proxy without rows of its own pulls
         with 0, without others pushes with 0; so an empty batch costs 0.
+
+    Raises:
+        IndexError: an index outside the classes, on the CPU.
 
     Gap:
         For n rows, 0 < pull/k - (m - min s)+ <= ln(1 + n)/k and 0 < push/k - (m + max s)+ <= ln(1 + n)/k,
@@ -155,6 +158,7 @@ def proxy_anchor_of_similarities(
     target = class_indices(target)
     same = torch.arange(len(s), device=s.device).unsqueeze(1) == target
     kept = target != ignore_index
+    check_range(torch.where(kept, target, 0), len(s))
     own = same & kept
     pulls, pushes = _softened(own, -s, k, m, offset), _softened(~same & kept, s, k, m, offset)
     if reduction == "mean":

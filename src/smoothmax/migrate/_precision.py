@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smoothmax.migrate._probe import Probe, Seen, finite, judged
 from smoothmax.migrate._subject import Raised, Subject, Trial
+from smoothmax.migrate._words import DETACHED
 
 #: A loss under autocast may differ from float64 by this, in nats or as a share, whichever is larger.
 _TOLERANCE = 1e-3
@@ -78,7 +79,7 @@ def bfloat16_step(subject: Subject) -> Seen:
     with torch.autocast(subject.device.type, torch.bfloat16):
         outcome = trial.run(x.bfloat16(), y)
     if outcome.weights is None:
-        return judged(False, "no gradient reaches the class weights")
+        return judged(False, "no gradient reaches the class weights")._replace(words=DETACHED)
     weights = trial.weights
     before = weights.detach().clone()
     torch.optim.SGD([weights], lr=_RATE).step()

@@ -17,11 +17,12 @@ CLASSES: tuple[Kind, ...] = ("head", "margin", "scores")
 
 
 class Seen(NamedTuple):
-    """What a probe saw."""
+    """What a probe saw; and why it matters and what to do, where that is not what the row says."""
 
     verdict: Level
     text: str
     numbers: dict[str, float]
+    words: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Probe:
         return self._row(not_applicable(reason))
 
     def _row(self, seen: Seen) -> Row:
-        why, remedy = WORDS[self.name]
+        why, remedy = seen.words or WORDS[self.name]
         return Row(self.name, seen.verdict, seen.text, why, remedy, seen.numbers)
 
 

@@ -8,6 +8,12 @@ _FLOAT32 = (
     "Keep class weights in float32 and cast the embeddings before the loss: loss(embeddings.float(), labels)."
 )
 
+#: Why, what to do, where the class weights are cut off from the loss, whatever the row.
+DETACHED = (
+    "Class weights that no gradient reaches stay where they started: only the features learn.",
+    "Look for detach, no_grad and .data on the class weights in forward, and for requires_grad=False.",
+)
+
 #: Name of the row: why, what to do.
 WORDS = {
     "ordinary batch": (

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count
-from smoothmax.functional._margins import ARC_VARIANTS, ArcVariant, arc, check_angle, combined
+from smoothmax.functional._margins import ARC_VARIANTS, ArcVariant, arc, check_three, combined
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._cosine import CosineScores
 from smoothmax.nn._head import HeadMargin, Options, Scale, reads_scores
@@ -25,8 +25,7 @@ class _Angular(CosineScores):
             raise ValueError(f"`margins` must be (m1, m2, m3), got {len(margins)} numbers.")
         for name, margin in zip(("m1", "m2", "m3"), margins, strict=True):
             self.keep(name, margin)
-        if isinstance(margins[1], float | int):
-            check_angle("m2", margins[1])
+        check_three(("m1", "m2", "m3"), margins)
         if isinstance(margins[1], Tensor) and bool((margins[1] >= math.pi).any()):
             raise ValueError(f"`m2` must be angles in radians, < pi, got {margins[1].max().item()}.")
         check_choice("variant", variant, ARC_VARIANTS)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from smoothmax import functional
-from smoothmax._checks import check_finite, check_positive
+from smoothmax._checks import check_not_negative, check_positive
 from smoothmax.functional._cross_entropy import check_smoothing
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._pair_loss import SettingsLoss
@@ -26,7 +26,7 @@ class ScoreLoss(SettingsLoss):
     weight: Tensor | None
 
     def __init__(self, weight: Tensor | None, **settings: Any) -> None:
-        check_finite("margin", settings["margin"], "It is a distance of scores.")
+        check_not_negative("margin", settings["margin"], "It lowers the target's score.")
         check_positive(
             "scale",
             settings.get("scale", 1.0),
@@ -35,6 +35,11 @@ class ScoreLoss(SettingsLoss):
         )
         super().__init__(**settings)
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight).detach().clone())
+
+    def told(self) -> dict[str, Any]:
+        """The settings, and whether classes have weights."""
+        weight = {} if self.weight is None else {"weight": f"({len(self.weight)} classes)"}
+        return self.settings | weight
 
     def forward(
         self,

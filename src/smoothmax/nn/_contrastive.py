@@ -4,7 +4,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smoothmax import functional
-from smoothmax._checks import check_choice, check_finite
+from smoothmax._checks import check_choice
+from smoothmax.functional._info_nce import check_least_margin
 from smoothmax.functional._pairs import check_knobs
 from smoothmax.functional._reduce import Reduction
 from smoothmax.functional._similarity import Similarity
@@ -48,7 +49,7 @@ class InfoNCELoss(ContrastiveLoss):
         ignore_index: int = -100,
         reduction: Reduction = "mean",
     ) -> None:
-        check_finite("margin", margin, "It is a distance of similarities.")
+        check_least_margin(margin)
         super().__init__(
             scale,
             temperature,

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from smoothmax import functional
+from smoothmax.functional._margins import check_cosine_margin
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._head import (
     Head,
@@ -91,6 +92,8 @@ class CosineHead(CosineScores):
         options = Options(ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction)
         super().__init__(in_features, num_classes, scale, options, weight=weight, prior=prior)
         self.keep("margin", margin)
+        if isinstance(margin, float | int):
+            check_cosine_margin("margin", margin)
         self.reset_parameters()
 
     def extra_repr(self) -> str:

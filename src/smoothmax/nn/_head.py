@@ -197,7 +197,8 @@ class Head(WideBuffers):
             source: a module, its state, or the weights themselves.
             key: of the weights in the state; None looks for names that are known ("weight", "W",
                 "projection.weight", "fc.weight", "prototypes", also behind a prefix) and asks if several fit.
-            transposed: whether they are (D, C); "W", pytorch-metric-learning's name, always is.
+            transposed: whether they are (D, C); "W", pytorch-metric-learning's name, is, unless its shape
+                says that it is not.
 
         Raises:
             ValueError: no such weights, several, or weights of another shape; nothing is changed then.

@@ -41,7 +41,7 @@ def prototypes_in(
         key = _only_known(state, shape)
     elif key not in state:
         raise ValueError(f"`key` must be one of {_names(state)}, got {key!r}.")
-    transposed = transposed or key.rpartition(".")[2] == "W"
+    transposed = transposed or (key.rpartition(".")[2] == "W" and not _has_rows(state[key], shape))
     bias = state.get(key.rpartition(".")[0] + "." * ("." in key) + "bias")
     return Found(_shaped(state[key], shape, transposed, f"{key!r}"), bias)
 
@@ -98,6 +98,11 @@ def _shaped(weights: Tensor, shape: tuple[int, ...], transposed: bool, what: str
     raise ValueError(
         f"`source` must hold weights of shape {shape}, got {tuple(weights.shape)} in {what}.{hint}"
     )
+
+
+def _has_rows(weights: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a matrix is one row per class beyond doubt: of features, in a shape that is not square."""
+    return weights.ndim == 2 and weights.shape[0] != weights.shape[1] == shape[-1]
 
 
 def _check_weights(weights: Tensor, what: str) -> None:

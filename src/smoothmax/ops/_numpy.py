@@ -39,6 +39,11 @@ def accepts_numpy(operator: Callable[P, R]) -> Callable[P, R]:
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
     """A tensor on the memory of `array`; a copy only where torch cannot describe that memory."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            "`x` must be an array without a mask, got a masked one. Pass x.data, and its mask as "
+            "where=~numpy.ma.getmaskarray(x) to the operators that take it."
+        )
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype.kind not in "fb" or array.dtype.itemsize > 8:

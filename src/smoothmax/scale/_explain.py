@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from smoothmax._checks import check_count, check_positive
+from smoothmax._checks import check_count, check_not_negative, check_positive
 from smoothmax.scale._closed_forms import Bracket, scale_for
 from smoothmax.scale._floor import initial_loss_bound, loss_floor, loss_floor_bracket
 
@@ -37,13 +37,17 @@ class ScaleWindow(NamedTuple):
         """Whether no scale meets both conditions."""
         return self.low > self.high
 
+    def __repr__(self) -> str:
+        empty = ", empty" if self.empty else ""
+        return f"ScaleWindow(low={self.low!r}, high={self.high!r}{empty})"
+
 
 def recommended_scale(num_classes: int, *, margin: float = 0.0) -> float:
     """`scale_for` at probability 0.99: from the number of classes alone, before any training.
 
     Args:
         num_classes: n >= 2.
-        margin: m in cosine units.
+        margin: m >= 0 in cosine units.
 
     Returns:
         s in 1/cosine units.
@@ -51,6 +55,7 @@ def recommended_scale(num_classes: int, *, margin: float = 0.0) -> float:
     Source:
         [Wang2017] prop. 2, inverted; the probability is measured, see `benchmarks/scale_sweep.md`.
     """
+    check_not_negative("margin", margin, "It is in cosine units, usually 0 to 0.5.")
     return scale_for(num_classes, probability=RECOMMENDED_PROBABILITY, margin=margin)
 
 

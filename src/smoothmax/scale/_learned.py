@@ -12,6 +12,9 @@ from smoothmax.functional._island import widen
 from smoothmax.scale._closed_forms import Bracket
 from smoothmax.scale._rule import Rule
 
+#: Torch's name of extra state in a state dict.
+_EXTRA_STATE = "_extra_state"
+
 
 class LearnedScale(Rule):
     """A scale learned with the rest of the model: s = e^w, held between `low` and `high`.
@@ -22,8 +25,10 @@ class LearnedScale(Rule):
     nor gets stuck as behind a clamp, and nothing but the optimiser writes to it. Keep weight decay off it,
     which pulls s towards 1: `parameter_groups` does.
 
-    Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; a 0-d one from
-    elsewhere loads too.
+    Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; and as extra
+    state the bounds, so that a w that was reflected means the same scale when it is loaded between others: a
+    scale outside those is refused. A 0-d w from elsewhere loads too, and under the name `logit_scale`, which
+    open_clip gives it.
 
     Args:
         start: s at the start, between the bounds; `smoothmax.recommended_scale` is a choice.
@@ -69,11 +74,35 @@ class LearnedScale(Rule):
         """Back to the start."""
         self.log_scale.fill_(math.log(self.start))
 
+    def get_extra_state(self) -> Tensor:
+        """The bounds; a tensor, which every format of checkpoints can hold."""
+        return torch.tensor([self.low, self.high], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing: the bounds are the program's, and what is loaded has been brought between them."""
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **options: Any) -> None:
-        key = f"{prefix}log_scale"
-        if key in state_dict and state_dict[key].ndim == 0:
-            state_dict[key] = state_dict[key].reshape(1)
+        key, theirs, extra = (f"{prefix}{name}" for name in ("log_scale", "logit_scale", _EXTRA_STATE))
+        if theirs in state_dict and key not in state_dict:
+            state_dict[key] = state_dict.pop(theirs)
+        saved = state_dict.setdefault(extra, self.get_extra_state())
+        if key in state_dict:
+            w = state_dict[key]
+            state_dict[key] = self._between(w.reshape(1) if w.ndim == 0 else w, *saved.tolist())
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
+
+    def _between(self, w: Tensor, low: float, high: float) -> Tensor:
+        """A w saved with some bounds as these would have it; raise if its scale lies outside."""
+        if (low, high) == (self.low, self.high):
+            return w
+        w = _reflected(w, math.log(low), math.log(high))
+        # Rounded, the logarithm of a bound may lie beyond it.
+        if not math.log(self.low) - 1e-5 <= w.item() <= math.log(self.high) + 1e-5:
+            raise ValueError(
+                f"`log_scale` must be of a scale between low={self.low:g} and high={self.high:g}, got "
+                f"{math.exp(w.item()):g}, saved with bounds {low:g} and {high:g}. Widen the bounds."
+            )
+        return w
 
 
 def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

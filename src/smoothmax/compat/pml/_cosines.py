@@ -141,6 +141,10 @@ class ArcFaceLoss(_Scaled):
             )
         self.margin = math.radians(margin)
 
+    def told(self, name: str) -> float:
+        """The margin in degrees, as the constructor takes it."""
+        return math.degrees(self.margin) if name == "margin" else super().told(name)
+
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each row."""
         return functional.arcface(

@@ -60,7 +60,11 @@ class Loss(nn.Module):
         check_number("embedding_reg_weight", self.embedding_reg_weight)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name):g}" for name in self.shown)
+        return ", ".join(f"{name}={self.told(name):g}" for name in self.shown)
+
+    def told(self, name: str) -> float:
+        """What the representation shows of an attribute."""
+        return getattr(self, name)
 
     def forward(
         self,

@@ -1,0 +1,141 @@
+"""Heads, modules and their functions refuse the same numbers, and say in which unit they are."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import smoothmax as sm
+from smoothmax import functional as f
+from smoothmax.compat import pml
+from smoothmax.nn import (
+    CosineHead,
+    InfoNCELoss,
+    MarginHead,
+    MulticlassHingeLoss,
+    ProxyAnchorHead,
+    SoftmaxCrossEntropyLoss,
+)
+
+X, W, Z = torch.randn(6, 8), torch.randn(5, 8), torch.randn(6, 5)
+Y, SHARES = torch.tensor([0, 1, 2, 3, 4, 0]), torch.full((6, 5), 0.2)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: f.softmax_cross_entropy(Z, SHARES, ignore_index=0),
+        lambda: f.normface(X, W, SHARES, scale=8.0, ignore_index=4),
+        lambda: f.linear_cross_entropy(X, W, SHARES, ignore_index=255),
+    ],
+)
+def test_an_index_to_ignore_goes_with_no_probabilities_as_in_torch(call):
+    with pytest.raises(ValueError, match=r"`ignore_index` must be negative with class probabilities, got \d"):
+        call()
+    with pytest.raises(RuntimeError, match="ignore_index is not supported for floating point target"):
+        torch.nn.functional.cross_entropy(Z, SHARES, ignore_index=0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: f.cosface(X, W, Y, scale=8.0, margin=m),
+        lambda m: f.combined_margin(X, W, Y, scale=8.0, margins=(1.0, 0.1, m)),
+        lambda m: f.info_nce(X, X, scale=8.0, margin=m),
+        lambda m: InfoNCELoss(scale=8.0, margin=m),
+        lambda m: SoftmaxCrossEntropyLoss(margin=m),
+        lambda m: MulticlassHingeLoss(margin=m),
+        lambda m: CosineHead(8, 5, scale=8.0, margin=m),
+        lambda m: MarginHead(8, 5, scale=8.0, margins=(1.0, 0.1, m)),
+        lambda m: sm.recommended_scale(10, margin=m),
+    ],
+)
+@pytest.mark.parametrize("margin", [-0.2, -math.inf, math.nan])
+def test_negative_margins_are_refused(call, margin):
+    with pytest.raises(ValueError, match=r"`(margin|m3|margins\[2\])` must be .*, got "):
+        call(margin)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: CosineHead(8, 5, scale=8.0, margin=28.6),
+        lambda: MarginHead(8, 5, scale=8.0, margins=(1.0, 0.0, 28.6)),
+        lambda: f.cosface(X, W, Y, scale=8.0, margin=28.6),
+        lambda: f.combined_margin(X, W, Y, scale=8.0, margins=(1.0, 0.0, 28.6)),
+    ],
+)
+def test_degrees_are_no_difference_of_cosines(call):
+    rule = r"must be a difference of cosines, 0 <= m < 2, got 28.6. .* in radians, not degrees"
+    with pytest.raises(ValueError, match=rule):
+        call()
+
+
+@pytest.mark.parametrize(
+    "margins", [(0, 0.5, 0), (0.0, 0.0, 0.3), (-1.0, 0.5, 0.0), (0.9, 0.0, 0.0)], ids=str
+)
+def test_a_factor_that_makes_no_margin_is_refused(margins):
+    for call in (
+        lambda: MarginHead(8, 5, scale=8.0, margins=margins),
+        lambda: f.combined_margin(X, W, Y, scale=8.0, margins=margins),
+    ):
+        with pytest.raises(ValueError, match=r"`(m1|margins\[0\])` must be >= "):
+            call()
+
+
+def test_a_factor_below_1_may_stand_beside_another_margin():
+    head = MarginHead(8, 5, scale=8.0, margins=(0.9, 0.4, 0.15))
+    assert head(X, Y).isfinite()
+
+
+@pytest.mark.parametrize("label", [5, -1])
+def test_proxy_anchor_takes_labels_of_its_classes_alone(label):
+    y = torch.tensor([0, 1, label, 3, 4, 0])
+    for call in (
+        lambda: f.proxy_anchor(X, W, y, scale=8.0, margin=0.1),
+        lambda: ProxyAnchorHead(8, 5)(X, y),
+    ):
+        with pytest.raises(IndexError, match=rf"Target {label} is out of bounds: labels are 0 to 4"):
+            call()
+    assert f.proxy_anchor(X, W, y, scale=8.0, margin=0.1, ignore_index=label).isfinite()
+
+
+@pytest.mark.plain
+def test_masked_arrays_are_sent_to_where():
+    x = np.ma.masked_array([1.0, 2.0, 9.0], mask=[False, False, True])
+    with pytest.raises(TypeError, match=r"must be an array without a mask.* where=~numpy.ma.getmaskarray"):
+        sm.smooth_max(x, sharpness=4.0)
+    kept = sm.smooth_max(x.data, sharpness=4.0, where=~np.ma.getmaskarray(x))
+    assert kept == sm.smooth_max(np.array([1.0, 2.0]), sharpness=4.0)
+
+
+def test_weights_called_W_load_in_either_shape():
+    head, rows = CosineHead(8, 5, scale=8.0), torch.randn(5, 8)
+    for state in ({"W": rows}, {"W": rows.mT.contiguous()}):
+        torch.nn.init.zeros_(head.prototypes)
+        head.load_prototypes(state)
+        assert torch.equal(head.prototypes, rows)
+
+
+def test_square_weights_called_W_are_features_first_as_theirs():
+    head, square = CosineHead(5, 5, scale=8.0), torch.randn(5, 5)
+    head.load_prototypes({"W": square})
+    assert torch.equal(head.prototypes, square.mT)
+
+
+def test_representations_say_what_the_constructor_was_given():
+    assert repr(pml.ArcFaceLoss(5, 8, margin=0.5)) == "ArcFaceLoss(5, 8, margin=0.5, scale=64)"
+    assert "margin=28.6" in repr(pml.SubCenterArcFaceLoss(5, 8))
+    assert (
+        repr(SoftmaxCrossEntropyLoss(weight=torch.ones(5))) == "SoftmaxCrossEntropyLoss(weight=(5 classes))"
+    )
+    assert repr(SoftmaxCrossEntropyLoss()) == "SoftmaxCrossEntropyLoss()"
+
+
+def test_an_empty_window_says_so():
+    window = sm.scale_window(10_000, 16)
+    assert window.empty
+    assert repr(window).endswith(", empty)")
+    assert "empty" not in repr(sm.scale_window(10575, 512))
