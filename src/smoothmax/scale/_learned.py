@@ -25,8 +25,8 @@ class LearnedScale(Rule):
     nor gets stuck as behind a clamp, and nothing but the optimiser writes to it. Keep weight decay off it,
     which pulls s towards 1: `parameter_groups` does.
 
-    Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; and as extra
-    state the bounds, so that a w that was reflected means the same scale when it is loaded between others: a
+    Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; and as
+    `_extra_state` the bounds, so that a w that was reflected means the same scale when it is loaded between others: a
     scale outside those is refused. A 0-d w from elsewhere loads too, and under the name `logit_scale`, which
     open_clip gives it.
 
