@@ -26,9 +26,9 @@ class LearnedScale(Rule):
     which pulls s towards 1: `parameter_groups` does.
 
     Saves `log_scale`, w: one entry, of shape (1,) because sharding (FSDP) wants a dimension; and as
-    `_extra_state` the bounds, so that a w that was reflected means the same scale when it is loaded between others: a
-    scale outside those is refused. A 0-d w from elsewhere loads too, and under the name `logit_scale`, which
-    open_clip gives it.
+    `_extra_state` the bounds, so that a w that was reflected means the same scale when it is loaded between
+    others: a scale outside those is refused. A 0-d w from elsewhere loads too, and under the name
+    `logit_scale`, which open_clip gives it.
 
     Args:
         start: s at the start, between the bounds; `smoothmax.recommended_scale` is a choice.
