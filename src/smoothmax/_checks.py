@@ -7,10 +7,12 @@ import math
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
+
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 def check_positive(name: str, value: float | Tensor, way_out: str, *, allow_inf: bool = True) -> None:
@@ -44,7 +46,7 @@ def check_number(name: str, value: object) -> None:
     # A float needs no slower questions.
     if type(value) is not float:
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"`{name}` must be a number, got {shown(value)}. Pass a float.")
+            raise TypeError(f"`{name}` must be a number, got {shown(value)}. {_number_from(value)}")
         try:
             value = float(value)
         except OverflowError:
@@ -53,6 +55,15 @@ def check_number(name: str, value: object) -> None:
     # Not math.isnan: torch.compile cannot trace it once a number that changes has become symbolic.
     if value != value:
         raise ValueError(f"`{name}` must be a number, got nan. Look where it was computed.")
+
+
+def _number_from(value: object) -> str:
+    """The way from what is no number to one."""
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        return f"Make one, {value.__name__}(...): heads take it, functions its .value()."
+    if isinstance(value, torch.nn.Module):
+        return "Heads take a rule; pass its number, .value()."
+    return "Pass a float."
 
 
 def shown(value: object) -> str:
@@ -97,6 +108,12 @@ def check_count(name: str, value: int, least: int, way_out: str) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {shown(value)}. {way_out}")
 
 
+def check_index(name: str, value: object) -> None:
+    """Raise unless `value` is a whole number, of any sign."""
+    if isinstance(value, bool) or not isinstance(value, int | Integral):
+        raise TypeError(f"`{name}` must be a whole number, got {shown(value)}. -100 is no class's.")
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise unless `value` is one of `choices`; the message offers the nearest."""
     known = list(choices)
@@ -113,6 +130,8 @@ def check_tensor(name: str, x: object) -> None:
         raise TypeError(
             f"`{name}` must be a torch.Tensor, got {type(x).__name__}. Use torch.as_tensor({name})."
         )
+    if x.layout in _SPARSE:
+        raise TypeError(f"`{name}` must be dense, got {x.layout}. Use {name}.to_dense().")
 
 
 def check_devices(**tensors: object) -> None:

@@ -233,7 +233,7 @@ MODULES = [
         lambda x: functional.softmax_cross_entropy(
             x, OF_FOUR, scale=2.0, margin=0.5, weight=FOUR_WEIGHTS, label_smoothing=0.1
         ),
-        "SoftmaxCrossEntropyLoss(scale=2, margin=0.5, label_smoothing=0.1)",
+        "SoftmaxCrossEntropyLoss(scale=2, margin=0.5, label_smoothing=0.1, weight=(4 classes))",
         ("weight",),
     ),
     ModuleCase(
@@ -258,7 +258,7 @@ MODULES = [
         1,
         OF_FOUR,
         lambda x: functional.multiclass_hinge(x, OF_FOUR, margin=0.5, weight=FOUR_WEIGHTS),
-        "MulticlassHingeLoss(margin=0.5)",
+        "MulticlassHingeLoss(margin=0.5, weight=(4 classes))",
         ("weight",),
     ),
     ModuleCase(

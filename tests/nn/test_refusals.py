@@ -139,3 +139,59 @@ def test_an_empty_window_says_so():
     assert window.empty
     assert repr(window).endswith(", empty)")
     assert "empty" not in repr(sm.scale_window(10575, 512))
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("wrong", [None, 1.5, True, "a"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda i: f.softmax_cross_entropy(Z, Y, ignore_index=i),
+        lambda i: f.softplus_lse(Z, Y, ignore_index=i),
+        lambda i: f.normface(X, W, Y, scale=8.0, ignore_index=i),
+        lambda i: f.proxy_anchor(X, W, Y, scale=8.0, margin=0.1, ignore_index=i),
+        lambda i: f.supcon(X, Y, scale=8.0, ignore_index=i),
+        lambda i: f.info_nce(X, X, scale=8.0, target=Y, ignore_index=i),
+        lambda i: CosineHead(8, 5, scale=8.0, ignore_index=i),
+        lambda i: SoftmaxCrossEntropyLoss(ignore_index=i),
+        lambda i: InfoNCELoss(scale=8.0, ignore_index=i),
+    ],
+)
+def test_the_index_to_ignore_is_a_whole_number(call, wrong):
+    with pytest.raises(TypeError, match=r"`ignore_index` must be a whole number, got "):
+        call(wrong)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (
+            lambda: f.info_nce(X, X, scale=sm.LearnedScale(9.0)),
+            r"got LearnedScale\(.* pass its number, .value",
+        ),
+        (lambda: InfoNCELoss(scale=sm.LearnedScale(9.0)), r"got LearnedScale\(.* pass its number, .value"),
+        (lambda: CosineHead(8, 5, scale=sm.LearnedScale), r"Make one, LearnedScale\(...\): heads take it"),
+        (
+            lambda: f.info_nce(X, X, scale=8.0, negatives=W[:, :4]),
+            r"`negatives` must be \(count, 8\) .* \(5, 4\)",
+        ),
+        (lambda: f.info_nce(X, X, scale=8.0, negatives=W[0]), r"`negatives` must be \(count, 8\) .* \(8,\)"),
+        (lambda: f.info_nce(X, X, scale=8.0, negatives=torch.ones(5, 3, 8)), r"or \(6, count, 8\)"),
+        (lambda: MarginHead(8, 5, scale=8.0, margins=0.5), r"`margins` must be \(m1, m2, m3\), .* got 0.5"),
+        (lambda: f.combined_margin(X, W, Y, scale=8.0, margins=0.5), r"`margins` must be .* got 0.5"),
+        (lambda: sm.smooth_max(Z, 10.0), r"`dim` must be a whole number or several, got 10.0. .* sharpness="),
+        (lambda: sm.smooth_max(Z, sharpness=1.0, dim=None), r"`dim` must be .* got None. .*range\(x.ndim\)"),
+        (lambda: sm.smooth_max(Z.to_sparse(), sharpness=1.0), r"`x` must be dense, .* Use x.to_dense\(\)"),
+        (lambda: f.softmax_cross_entropy(Z.to_sparse(), Y), r"`scores` must be dense, got torch.sparse_coo"),
+        (lambda: CosineHead(8, 5, scale=8.0)(X.to_sparse(), Y), r"`input` must be dense, got"),
+    ],
+)
+def test_what_is_no_argument_at_all_is_told_in_one_line(call, rule):
+    with pytest.raises((TypeError, ValueError), match=rule) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_of_a_head_may_be_whole_numbers_of_any_type():
+    assert repr(CosineHead(8.0, np.int64(5), scale=8.0)) == "CosineHead(8, 5, scale=8, margin=0)"

@@ -31,6 +31,11 @@ def normalize_dims(x: Tensor, dim: Dim) -> tuple[int, ...]:
     rank = x.ndim or 1
     if isinstance(dim, int) and -rank <= dim < rank:
         return (dim % rank,)
+    if not isinstance(dim, int | Sequence):
+        raise TypeError(
+            f"`dim` must be a whole number or several, got {dim!r}. All of them are tuple(range(x.ndim)); "
+            "the knob goes by name, sharpness=, temperature= or tolerance=."
+        )
     given = (dim,) if isinstance(dim, int) else tuple(dim)
     if not given or any(not -rank <= d < rank for d in given):
         raise IndexError(f"`dim` must name dims between {-rank} and {rank - 1} of x, got {dim!r}.")

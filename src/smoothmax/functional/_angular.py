@@ -22,6 +22,7 @@ from smoothmax.functional._margins import (
     check_angle,
     check_factor,
     check_margin,
+    check_margins,
     check_three,
     combined,
     margin_like,
@@ -191,8 +192,7 @@ def combined_margin(
     Source:
         [Deng2019] eq. 4.
     """
-    if len(margins) != 3:
-        raise ValueError(f"`margins` must be (m1, m2, m3), got {len(margins)} numbers.")
+    check_margins(margins)
     for i, margin in enumerate(margins):
         check_margin(f"margins[{i}]", margin)
     check_three(("margins[0]", "margins[1]", "margins[2]"), margins)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_positive, check_tensor
+from smoothmax._checks import check_devices, check_index, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_scores, class_indices, target_cross_entropy
 from smoothmax.functional._island import full_precision, widen
@@ -220,6 +220,7 @@ def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> 
     check_tensor("target", target)
     check_devices(scores=scores, target=target)
     check_margin("margin", margin)
+    check_index("ignore_index", ignore_index)
     z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
     if target.shape != z.shape[:-1]:
         raise ValueError(

@@ -13,6 +13,7 @@ from smoothmax._checks import (
     check_devices,
     check_finite,
     check_floating,
+    check_index,
     check_number,
     check_positive,
     check_tensor,
@@ -85,6 +86,7 @@ def softmax_cross_entropy(
     check_tensor("target", target)
     check_devices(scores=scores, target=target, weight=weight)
     check_reduction(reduction, num_items)
+    check_index("ignore_index", ignore_index)
     _check_knobs(scale, margin, label_smoothing)
     with full_precision(scores):
         classes_last = scores.movedim(0 if scores.ndim == 1 else 1, -1)

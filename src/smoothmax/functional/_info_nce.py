@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_finite, check_floating, check_not_negative
+from smoothmax._checks import check_devices, check_finite, check_floating, check_index, check_not_negative
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
@@ -94,6 +94,7 @@ def info_nce(
     for name, rows in (("query", query), ("key", key)):
         check_floating(name, rows)
     _check_shapes(query, key, target, ids)
+    _check_negatives(query, negatives)
     check_devices(query=query, key=key, target=target, negatives=negatives, ids=ids, mask=mask)
     if symmetric:
         _check_symmetric(query, key, target, in_batch)
@@ -161,6 +162,7 @@ def _own_keys(query: Tensor, key: Tensor, target: Tensor | None, ignore_index: i
     if target is None:
         y = torch.arange(len(query), device=query.device)
         return y, torch.ones_like(y, dtype=torch.bool)
+    check_index("ignore_index", ignore_index)
     target = class_indices(target)
     kept = target != ignore_index
     y = torch.where(kept, target, 0)
@@ -230,6 +232,22 @@ def _check_shapes(query: Tensor, key: Tensor, target: Tensor | None, ids: Tensor
         )
     if ids is not None and ids.shape != (len(key),):
         raise ValueError(f"`ids` must have one entry per key, shape {(len(key),)}, got {tuple(ids.shape)}.")
+
+
+def _check_negatives(query: Tensor, negatives: Tensor | None) -> None:
+    if negatives is None:
+        return
+    check_floating("negatives", negatives)
+    n, d = query.shape
+    if (
+        negatives.ndim not in (2, 3)
+        or negatives.shape[-1] != d
+        or negatives.shape[:-2] not in ((), (1,), (n,))
+    ):
+        raise ValueError(
+            f"`negatives` must be (count, {d}) for all queries or ({n}, count, {d}), one set for each, got "
+            f"shape {tuple(negatives.shape)}. They have the features of the queries."
+        )
 
 
 def _check_symmetric(query: Tensor, key: Tensor, target: Tensor | None, in_batch: bool) -> None:

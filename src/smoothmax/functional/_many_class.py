@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_floating, check_positive, check_tensor
+from smoothmax._checks import check_devices, check_floating, check_index, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
@@ -148,6 +148,7 @@ def prototype_loss(
 
 def without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros and class 0 where a row is ignored: a nan in it is no one's business. And which rows count."""
+    check_index("ignore_index", ignore_index)
     kept = target != ignore_index
     return torch.where(kept.unsqueeze(-1), input, 0), torch.where(kept, target, 0), kept
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_finite
+from smoothmax._checks import check_finite, shown
 from smoothmax.functional._broadcast import check_fit
 
 Margin = float | Tensor
@@ -115,6 +115,15 @@ def check_cosine_margin(name: str, margin: Margin) -> None:
         raise ValueError(
             f"`{name}` must be a difference of cosines, 0 <= m < 2, got {margin!r}. Usual ones are 0.1 to "
             "0.4; angles are in radians, not degrees, and go with arcface."
+        )
+
+
+def check_margins(margins: object) -> None:
+    """Raise unless there are three of them."""
+    if not isinstance(margins, tuple | list) or len(margins) != 3:
+        raise ValueError(
+            f"`margins` must be (m1, m2, m3), a factor, an angle and a difference of cosines, got "
+            f"{shown(margins)}. ArcFace is (1, m, 0), CosFace (1, 0, m)."
         )
 
 

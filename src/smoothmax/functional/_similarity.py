@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_choice, check_devices, check_floating, check_tensor
+from smoothmax._checks import check_choice, check_devices, check_floating, check_index, check_tensor
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.kernels.unit import unit
@@ -78,6 +78,7 @@ def pair_masks(
     Source:
         Ours.
     """
+    check_index("ignore_index", ignore_index)
     target = class_indices(target)
     other = target if reference_target is None else class_indices(reference_target)
     known = (target != ignore_index).unsqueeze(1) & (other != ignore_index)

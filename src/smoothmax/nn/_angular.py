@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from smoothmax._checks import check_choice, check_count
-from smoothmax.functional._margins import ARC_VARIANTS, ArcVariant, arc, check_three, combined
+from smoothmax.functional._margins import ARC_VARIANTS, ArcVariant, arc, check_margins, check_three, combined
 from smoothmax.functional._reduce import Reduction
 from smoothmax.nn._cosine import CosineScores
 from smoothmax.nn._head import HeadMargin, Options, Scale, reads_scores
@@ -21,8 +21,7 @@ class _Angular(CosineScores):
     m3: HeadMargin
 
     def _set_margins(self, margins: Margins, variant: ArcVariant) -> None:
-        if len(margins) != 3:
-            raise ValueError(f"`margins` must be (m1, m2, m3), got {len(margins)} numbers.")
+        check_margins(margins)
         for name, margin in zip(("m1", "m2", "m3"), margins, strict=True):
             self.keep(name, margin)
         check_three(("m1", "m2", "m3"), margins)

@@ -103,6 +103,9 @@ class CosineHead(CosineScores):
     def follows_scores(self) -> bool:
         return super().follows_scores() or reads_scores(self.margin)
 
+    def takes_probabilities(self) -> bool:
+        return isinstance(self.margin, float | int) and self.margin == 0
+
     def margin_at(self, scores: Tensor, target: Tensor) -> float | Tensor:
         """m: the number, one per row, or what the rule says."""
         return self.at(self.margin, scores, target)

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, TypedDict
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from smoothmax import functional
-from smoothmax._checks import check_count, check_number, check_positive, check_real
+from smoothmax._checks import check_count, check_index, check_number, check_positive, check_real
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import widen
+from smoothmax.functional._linear import check_probabilities
 from smoothmax.functional._many_class import (
     RowOptions,
     check_prototypes,
@@ -82,6 +83,8 @@ class Head(WideBuffers):
             check_positive("scale", scale, "smoothmax.scale_for(num_classes) computes one.", allow_inf=False)
         check_reduction(options["reduction"], None)
         check_smoothing(options["label_smoothing"])
+        check_index("ignore_index", options["ignore_index"])
+        in_features, num_classes = int(in_features), int(num_classes)
         self.in_features, self.num_classes = in_features, num_classes
         self.scale = scale
         self.options = options
@@ -145,7 +148,7 @@ class Head(WideBuffers):
     def forward(
         self,
         input: Float[Tensor, "rows features"],
-        target: Int[Tensor, " rows"],
+        target: Shaped[Tensor, "*target"],
         *,
         num_items: float | Tensor | None = None,
     ) -> Tensor:
@@ -153,9 +156,12 @@ class Head(WideBuffers):
 
         Args:
             input: features, one row each.
-            target: one class index per row.
+            target: one class index per row; `LinearHead`, and `CosineHead` without a margin, take class
+                probabilities (rows, classes) too, as of mixed rows.
             num_items: replaces the mean's divisor, as for `functional.softmax_cross_entropy`.
         """
+        if isinstance(target, Tensor) and target.is_floating_point() and self.takes_probabilities():
+            return self._of_probabilities(input, target, num_items)
         if self.follows_scores():
             check_prototypes(input, self.prototypes)
             check_target(input, target)
@@ -172,6 +178,23 @@ class Head(WideBuffers):
             normalize=self.kind == "cosines",
             bias=self.bias,
             prior=self.prior,
+        )
+
+    def takes_probabilities(self) -> bool:
+        """Whether the target may be class probabilities, (rows, classes): where there is no margin."""
+        return False
+
+    def _of_probabilities(self, input: Tensor, target: Tensor, num_items: float | Tensor | None) -> Tensor:
+        """The loss of class probabilities; a rule sees the likeliest class."""
+        check_prototypes(input, self.prototypes)
+        check_probabilities(input, self.prototypes, target)
+        rows = self.scores(input) if self.follows_scores() else input
+        scale = self.scale_at(rows, target.argmax(-1))
+        given = {"scale": scale, "prior": self.prior, "weight": self.weight, "num_items": num_items}
+        if self.kind == "cosines":
+            return functional.normface(input, self.prototypes, target, **given, **self.options)
+        return functional.linear_cross_entropy(
+            input, self.prototypes, target, bias=self.bias, **given, **self.options
         )
 
     def classes_of(self, target: Tensor) -> Tensor:

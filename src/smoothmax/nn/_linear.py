@@ -67,6 +67,9 @@ class LinearHead(Head):
         """W f + b, before the scale; under autocast in its dtype, as nn.Linear."""
         return F.linear(input, self.prototypes, self.bias)
 
+    def takes_probabilities(self) -> bool:
+        return True
+
     def margin_at(self, scores: Tensor, target: Tensor) -> float:
         """None."""
         return 0.0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smoothmax._checks import check_between, check_choice
+from smoothmax._checks import check_between, check_choice, check_index
 from smoothmax.functional._island import widen
 from smoothmax.functional._pairs import scale_of
 from smoothmax.functional._reduce import Reduction, check_reduction
@@ -28,6 +28,7 @@ class SettingsLoss(WideBuffers):
     def __init__(self, reduction: Reduction, **settings: Any) -> None:
         super().__init__()
         check_reduction(reduction, None)
+        check_index("ignore_index", settings.get("ignore_index", -100))
         self.settings: dict[str, Any] = settings | {"reduction": reduction}
 
     def extra_repr(self) -> str:
