@@ -106,9 +106,9 @@ def _has_rows(weights: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 def _check_weights(weights: Tensor, what: str) -> None:
-    check_floating("source", weights)
     if weights.layout != torch.strided or weights.is_meta:
         got = "of the meta device" if weights.is_meta else f"{weights.layout}"
         raise ValueError(f"`source` must hold dense weights, got {got} in {what}. Use .to_dense().")
+    check_floating("source", weights)
     if not bool(weights.isfinite().all()):
         raise ValueError(f"`source` must hold finite weights, got others in {what}. Take an earlier state.")
