@@ -53,6 +53,7 @@ def test_where_the_sign_says_no_more_than_the_order_it_may_be_negative(name):
     assert torch.equal(LOSSES[name](SCORES[:1], y), LOSSES[name](SCORES[:1], y.clamp(min=0)))
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("name", LOSSES)
 def test_compiles_to_one_graph(name):
     compiled = torch.compile(LOSSES[name], fullgraph=True, backend="aot_eager")

@@ -12,10 +12,13 @@ from smoothmax.compat import pml
 from smoothmax.nn import (
     CosineHead,
     InfoNCELoss,
+    LinearHead,
     MarginHead,
     MulticlassHingeLoss,
     ProxyAnchorHead,
     SoftmaxCrossEntropyLoss,
+    SubCenterHead,
+    TripletLoss,
 )
 
 X, W, Z = torch.randn(6, 8), torch.randn(5, 8), torch.randn(6, 5)
@@ -47,6 +50,7 @@ def test_an_index_to_ignore_goes_with_no_probabilities_as_in_torch(call):
         lambda m: InfoNCELoss(scale=8.0, margin=m),
         lambda m: SoftmaxCrossEntropyLoss(margin=m),
         lambda m: MulticlassHingeLoss(margin=m),
+        lambda m: TripletLoss(margin=m),
         lambda m: CosineHead(8, 5, scale=8.0, margin=m),
         lambda m: MarginHead(8, 5, scale=8.0, margins=(1.0, 0.1, m)),
         lambda m: sm.recommended_scale(10, margin=m),
@@ -193,5 +197,23 @@ def test_what_is_no_argument_at_all_is_told_in_one_line(call, rule):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.plain
 def test_sizes_of_a_head_may_be_whole_numbers_of_any_type():
     assert repr(CosineHead(8.0, np.int64(5), scale=8.0)) == "CosineHead(8, 5, scale=8, margin=0)"
+
+
+@pytest.mark.plain
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", [CosineHead, LinearHead, MarginHead, SubCenterHead])
+def test_scores_are_traced_without_the_words_that_older_exporters_lack(kind):
+    class Scores(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = kind(8, 5, scale=8.0)
+
+        def forward(self, input):
+            return self.head.scores(input)
+
+    graph = str(torch.jit.trace(Scores().eval(), X).inlined_graph)
+    assert "aten::matmul" in graph or "aten::linear" in graph
+    assert "aten::mT" not in graph
