@@ -259,7 +259,7 @@ def test_halves_train_as_their_float32_copies_do(data):
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"margin": -0.1}, "margin must be in"),
         ({"margin": 3.0, "rule": "fixed"}, "margin"),
-        ({"head": "arcface", "margin": 3.2}, "margin must be in"),
+        ({"head": "arcface", "margin": 28.6}, "in radians"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(data, given, said):

@@ -72,6 +72,17 @@ def _sharpened(p: Problem, scale: float) -> str:
     )
 
 
+def _softening(p: Problem) -> Schedule:
+    return Schedule(2 * p.scale).then(4 / 3 * p.scale, p.steps, curve="geometric")
+
+
+def _softened(p: Problem, scale: float) -> str:
+    return (
+        f"softened from {2 * p.scale:.4g}, which follows the nearest competitor, "
+        f"towards {4 / 3 * p.scale:.4g}; {_reach(p, scale)}"
+    )
+
+
 #: By name, what `rule` may be.
 RULES: dict[str, RuleChoice] = {
     "fixed": RuleChoice(
@@ -85,6 +96,12 @@ RULES: dict[str, RuleChoice] = {
         "by gradient descent from the recommended one or --scale, between 1 and 100",
         lambda p: LearnedScale(p.scale, low=min(1.0, p.scale), high=max(100.0, p.scale)),
         lambda p, s: f"learned from {p.scale:.4g} on; {_reach(p, s)}",
+        takes_scale=True,
+    ),
+    "soften": RuleChoice(
+        "from twice the recommended one or --scale to 4/3 of it",
+        _softening,
+        _softened,
         takes_scale=True,
     ),
     "sharpen": RuleChoice(
@@ -127,7 +144,7 @@ def rule_of(settings: FitSettings) -> str:
     """The rule's name, what "recommended" stands for included; raise where it does not fit the head."""
     name: str = settings.rule
     if name == "recommended":
-        name = "fixed" if settings.head == "linear" or settings.scale is not None else "sharpen"
+        name = "fixed" if settings.head == "linear" or settings.scale is not None else "soften"
     if name not in RULES:
         raise BadInput(f"rule must be one of recommended, {', '.join(RULES)}, got {name!r}.")
     choice = RULES[name]

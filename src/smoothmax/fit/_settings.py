@@ -8,7 +8,16 @@ from smoothmax._errors import BadInput
 
 HeadName = Literal["cosine", "arcface", "linear"]
 RuleName = Literal[
-    "recommended", "fixed", "learned", "sharpen", "schedule", "warm-up", "adacos", "perplexity", "magnitude"
+    "recommended",
+    "fixed",
+    "learned",
+    "soften",
+    "sharpen",
+    "schedule",
+    "warm-up",
+    "adacos",
+    "perplexity",
+    "magnitude",
 ]
 Imbalance = Literal["none", "priors", "margins"]
 
@@ -22,10 +31,10 @@ class FitSettings:
 
     Args:
         head: "cosine" (NormFace, CosFace with a margin), "arcface" (the margin is an angle) or "linear".
-        rule: what sets the scale; "recommended" sharpens while training errors remain for cosines, and
+        rule: what sets the scale; "recommended" softens for cosines (a `scale` given is kept fixed), and
             leaves a linear head at 1. See `RULES`.
-        scale: for rules that take one: fixed, learned (its start), warm-up (its end), magnitude. None for
-            `recommended_scale`.
+        scale: for rules that take one: fixed, learned (its start), soften, warm-up (its end), magnitude.
+            None for `recommended_scale`.
         margin: m >= 0: cosine units for "cosine", radians for "arcface"; a linear head has none.
         imbalance: "priors" adds the logarithms of the class frequencies to the training scores, so that the
             head is one for balanced classes; "margins" gives the rarest class `margin` and others less.
@@ -66,8 +75,9 @@ class FitSettings:
             _need(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _need("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
         _need("val", self.val, 0 <= self.val < 1, "a share in [0, 1)")
-        top = math.pi if self.head == "arcface" else math.inf
-        _need("margin", self.margin, 0 <= self.margin < top, f"in [0, {top:.4g})")
+        angular = self.head == "arcface"
+        unit = "in [0, pi), in radians" if angular else "in [0, 2), a difference of cosines"
+        _need("margin", self.margin, 0 <= self.margin < (math.pi if angular else 2), unit)
         if self.scale is not None:
             _need("scale", self.scale, 0 < self.scale < math.inf, "above 0")
         for name, known in (("head", HEADS), ("imbalance", IMBALANCES)):
