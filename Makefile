@@ -26,7 +26,7 @@ demo: .venv/.installed-cli  ## the main job: compare ways of setting the smoothn
 	$(BIN)/smoothmax compare --out smoothmax-out $(ARGS)
 
 test: .venv/.installed-test  ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 native:  ## compile the kernels once more, here (an installation does it too)
 	$(PY) csrc/build.py
@@ -41,7 +41,7 @@ check: .venv/.installed-dev  ## format, lint, types, and the tests once more wit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	SMOOTHMAX_TYPE_HOOK=1 $(BIN)/python -m pytest -m "not plain and not slow" $(ARGS)
+	SMOOTHMAX_TYPE_HOOK=1 $(BIN)/python -m pytest -n auto -m "not plain and not slow" $(ARGS)
 
 bench: .venv/.installed-dev  ## the studies behind the claims: writes into benchmarks/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -4,7 +4,13 @@
 """
 
 import os
+import signal
 from collections.abc import Iterator
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several processes has one thread, and so have its children
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # children of tests inherit no deafness
 
 TYPE_HOOK = os.environ.get("SMOOTHMAX_TYPE_HOOK") == "1"
 if TYPE_HOOK:  # before anything imports smoothmax
