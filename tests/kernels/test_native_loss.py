@@ -1,7 +1,6 @@
 """The compiled cross-entropy against plain torch: values, gradients of every order, layouts, edges."""
 
 import math
-import os
 import threading
 
 import numpy as np
@@ -11,6 +10,7 @@ from _native import F32, F64, HALVES, needs_library
 from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from _fork import holds_in_a_child, needs_fork
 from smoothmax.functional import softmax_cross_entropy
 from smoothmax.kernels import cross_entropy as native
 from smoothmax.ops._numpy import to_tensor
@@ -309,14 +309,11 @@ def test_autocast_changes_nothing():
 # Forks and threads
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@needs_fork
 def test_a_child_of_a_fork_computes():
     x, target = torch.randn(300, 3000), torch.randint(3000, (300,))
     want = softmax_cross_entropy(x, target)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if torch.equal(softmax_cross_entropy(x, target), want) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert holds_in_a_child(lambda: torch.equal(softmax_cross_entropy(x, target), want))
 
 
 def test_many_threads_at_once():
