@@ -17,7 +17,13 @@ from torch import Tensor
 
 from smoothmax._checks import check_devices, check_index, check_positive, check_tensor
 from smoothmax.functional._broadcast import check_fit
-from smoothmax.functional._cross_entropy import check_scores, class_indices, target_cross_entropy
+from smoothmax.functional._cross_entropy import (
+    along,
+    check_scores,
+    class_indices,
+    kept_knob,
+    target_cross_entropy,
+)
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range, check_weight
 from smoothmax.functional._margins import Margin, check_margin
@@ -147,14 +153,13 @@ def lse_hinge(
     rows = _rows(scores, target, margin, ignore_index)
     with full_precision(scores):
         check_fit("scale", scale, rows.own.shape)
-        k = _knob(scale, rows.own)
+        k = kept_knob(scale, rows.own, rows.kept, 1.0)
         # In differences to the target, so that the digits all scores share do not count.
         base = torch.where(rows.own == -torch.inf, 0, rows.own)  # a masked target costs inf, and not nan
         beside = rows.scores - base.unsqueeze(-1)
         if isinstance(k, Tensor):  # masked scores become the lowest number: no 0 * inf in the slope of k
             beside = beside.clamp(min=torch.finfo(beside.dtype).min)
-        logits = (k.unsqueeze(-1) if isinstance(k, Tensor) and k.ndim else k) * beside
-        lead = logsumexp_of_others(logits, rows.safe) / k + rows.margin - (rows.own - base)
+        lead = logsumexp_of_others(along(k, beside), rows.safe) / k + rows.margin - (rows.own - base)
         return _reduced(lead.relu(), rows, weight, reduction, num_items)
 
 
@@ -199,7 +204,7 @@ def softplus_lse(
     rows = _rows(scores, target, margin, ignore_index)
     with full_precision(scores):
         check_fit("scale", scale, rows.own.shape)
-        k = _knob(scale, rows.own)
+        k = kept_knob(scale, rows.own, rows.kept, 1.0)
         losses = target_cross_entropy(rows.scores, rows.own, rows.safe, k, rows.margin) / k
         return _reduced(losses, rows, weight, reduction, num_items)
 
@@ -231,13 +236,10 @@ def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> 
     kept = target != ignore_index
     safe = torch.where(kept, target, 0)
     check_range(safe.reshape(-1), z.shape[-1])
+    z = torch.where(kept.unsqueeze(-1), z, 0)  # nan and inf of ignored rows reach no gradient
     own = z.gather(-1, safe.unsqueeze(-1)).squeeze(-1)
     others = z.scatter(-1, safe.unsqueeze(-1), -torch.inf)
-    return _Rows(z, others, own, safe, kept, _knob(margin, own))
-
-
-def _knob(knob: float | Tensor, like: Tensor) -> float | Tensor:
-    return knob.to(like.dtype) if isinstance(knob, Tensor) else float(knob)
+    return _Rows(z, others, own, safe, kept, kept_knob(margin, own, kept, 0.0))
 
 
 def _reduced(

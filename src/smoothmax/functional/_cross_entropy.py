@@ -124,7 +124,7 @@ def target_cross_entropy(
 ) -> Tensor:
     """softplus(k (l - z_y + m)) per row, classes last; `target` must be in range."""
     below, top = _below_top(z, k)
-    lse_others = logsumexp_of_others(_along(k, below), target)
+    lse_others = logsumexp_of_others(along(k, below), target)
     return softplus(lse_others - k * (target_score - top.squeeze(-1) - margin))
 
 
@@ -150,22 +150,21 @@ def _from_indices(
         nll = native.cross_entropy(z.movedim(-1, dim), target, dim, float(scale), float(margin), ignore_index)
         losses = row_weight * nll
     else:
-        z = widen(z)
-        k, m, own = _per_row(scale, z), _per_row(margin, z), _target_scores(z, target, ignore_index)
+        z = torch.where(kept.unsqueeze(-1), widen(z), 0)  # nan and inf of ignored rows reach no gradient
+        k, m, own = kept_knob(scale, z, kept, 1.0), kept_knob(margin, z, kept, 0.0), _target_scores(z, safe)
         nll = target_cross_entropy(z, own, safe, k, m)
         losses = row_weight * nll
         if smoothing:
-            each = nll.unsqueeze(-1) + _along(k, _leads(z, own - m, safe, kept))
+            each = nll.unsqueeze(-1) + along(k, _leads(z, own - m, safe))
             spread = (each if weight is None else weight * each).mean(-1)
             losses = (1 - smoothing) * losses + smoothing * spread
     row_weight = torch.where(kept, row_weight, 0)
     return torch.where(kept, losses, 0), row_weight.sum()
 
 
-def _leads(z: Tensor, own: Tensor, target: Tensor, kept: Tensor) -> Tensor:
+def _leads(z: Tensor, own: Tensor, target: Tensor) -> Tensor:
     """Of the target, its score less the margin, over each other class: -ln p_c = nll + k (z_y - m - z_c)."""
-    others = (own.unsqueeze(-1) - z).scatter(-1, target.unsqueeze(-1), 0.0)
-    return torch.where(kept.unsqueeze(-1), others, 0)  # no 0 * inf where all is masked
+    return (own.unsqueeze(-1) - z).scatter(-1, target.unsqueeze(-1), 0.0)
 
 
 def _from_probabilities(
@@ -181,7 +180,8 @@ def _from_probabilities(
     check_no_margin(margin)
     probabilities = target.to(z.dtype).movedim(0 if target.ndim == 1 else 1, -1)
     check_fit("scale", scale, z.shape[:-1])
-    below = _along(_per_row(scale, z), _below_top(z, scale)[0])
+    k = scale.to(z.dtype) if isinstance(scale, Tensor) else float(scale)
+    below = along(k, _below_top(z, k)[0])
     nll = reference.logsumexp(below, 1.0, (z.ndim - 1,)) - below
     nll = torch.where(z == -torch.inf, torch.inf, nll)
     mixed = (1 - smoothing) * probabilities + smoothing / z.shape[-1]
@@ -206,10 +206,10 @@ def _check_no_index(ignore_index: int) -> None:
         )
 
 
-def _target_scores(z: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """z_y, 0 where the row is ignored; by nll_loss for torch's own check of the range."""
+def _target_scores(z: Tensor, target: Tensor) -> Tensor:
+    """z_y; by nll_loss for torch's own check of the range."""
     rows = z.reshape(-1, z.shape[-1])
-    picked = F.nll_loss(rows, target.reshape(-1), ignore_index=ignore_index, reduction="none")
+    picked = F.nll_loss(rows, target.reshape(-1), reduction="none")
     return -picked.reshape(target.shape)
 
 
@@ -224,13 +224,16 @@ def _below_top(z: Tensor, k: float | Tensor) -> tuple[Tensor, Tensor]:
     return below.clamp(min=torch.finfo(z.dtype).min) if isinstance(k, Tensor) else below, top
 
 
-def _along(k: float | Tensor, x: Tensor) -> Tensor:
+def along(k: float | Tensor, x: Tensor) -> Tensor:
     """The product k x, where k has one entry per row and x one per class too."""
     return (k.unsqueeze(-1) if isinstance(k, Tensor) else k) * x
 
 
-def _per_row(knob: float | Tensor, z: Tensor) -> float | Tensor:
-    return knob.to(z.dtype) if isinstance(knob, Tensor) else float(knob)
+def kept_knob(knob: float | Tensor, like: Tensor, kept: Tensor, filler: float) -> float | Tensor:
+    """A scale or margin in the dtype of the loss, `filler` in rows that are ignored."""
+    if not isinstance(knob, Tensor):
+        return float(knob)
+    return torch.where(kept, knob.to(like.dtype), filler)
 
 
 def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float) -> None:

@@ -82,7 +82,7 @@ def _in_torch(ctx: Any, grad: Tensor, x: Tensor, target: Tensor) -> Tensor:
     """The gradient, differentiable: softmax of the scores with the target's lowered."""
     kept = (target != ctx.ignored).unsqueeze(ctx.dim)
     y = torch.where(kept, target.unsqueeze(ctx.dim), 0)
-    z = x.to(operators.wide(x))
+    z = torch.where(kept, x.to(operators.wide(x)), 0)
     lowered = z.scatter(ctx.dim, y, z.gather(ctx.dim, y) - ctx.margin)
     q = native.softmax(lowered, ctx.k, (ctx.dim,)).scatter(ctx.dim, y, 0.0)
     slope = ctx.k * q.scatter(ctx.dim, y, -q.sum(ctx.dim, keepdim=True))
