@@ -20,3 +20,23 @@ struct Room {
     explicit Room(int64_t bytes) : at(aligned_alloc(64, (bytes + 64) / 64 * 64)) {}
     ~Room() { free(at); }
 };
+
+// What calls that may refuse their numbers return.
+enum Outcome { DONE, NO_MEMORY, REFUSED };
+
+// A room that outlives its call, for the next one: fresh pages cost more than what is written on them. Taken and put
+// back by one atomic exchange; of two calls at once each has its own.
+struct Spare { int64_t bytes; char padding[56]; };
+extern Spare* spare;
+
+struct LastingRoom {
+    Spare* block;
+    explicit LastingRoom(int64_t bytes) : block(__atomic_exchange_n(&spare, nullptr, __ATOMIC_ACQ_REL)) {
+        if (block && block->bytes >= bytes) return;
+        free(block);
+        block = static_cast<Spare*>(aligned_alloc(64, (bytes + sizeof(Spare) + 63) / 64 * 64));
+        if (block) block->bytes = bytes;
+    }
+    ~LastingRoom() { free(__atomic_exchange_n(&spare, block, __ATOMIC_ACQ_REL)); }
+    void* at() const { return block ? block + 1 : nullptr; }
+};

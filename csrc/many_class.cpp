@@ -12,22 +12,9 @@
 
 #include "many_class.h"
 
-#if defined(__AMX_BF16__)
-#include "gemm_amx.h"
-using Gemm = Amx;
-#else
-#include "gemm.h"
-using Gemm = Fma;
-#endif
+#include "matrix.h"
 
 namespace {
-
-using V = Vec<float>;
-using I = Int<float>;
-constexpr int W = Simd<float>::W;
-constexpr float LOWEST = -__builtin_inff();
-
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Where everything lies in the room, in bytes. What a task has for itself begins at `task`.
 struct Plan {
@@ -82,35 +69,9 @@ struct Place {
     template <class T> T* shared(int64_t offset) const { return reinterpret_cast<T*>(static_cast<char*>(job.room) + offset); }
 };
 
-void refuse(const ManyClass& job) { __atomic_store_n(job.refused, 1, __ATOMIC_RELAXED); }
-
-// a . b
-float dot(const float* a, const float* b, int64_t n) {
-    V part[4] = {};
-    int64_t i = 0;
-    for (; i + 4 * W <= n; i += 4 * W)
-        for (int u = 0; u < 4; u++) part[u] += load(a + i + u * W) * load(b + i + u * W);
-    for (; i < n; i += W) {
-        int there = least(W, n - i);
-        part[0] += load_some<float>(a + i, there, 0) * load_some<float>(b + i, there, 0);
-    }
-    return sum<float>((part[0] + part[1]) + (part[2] + part[3]));
-}
-
-// Squares of lengths beyond these are too large for products in parts of eight bits, or too small.
-constexpr float SMALLEST = 0x1p-80f, LARGEST = 0x1p80f;
-
-// 1 over the length of a row or prototype; 0 for one of zeros.
+// 1 over the length of a row or prototype.
 float inverse_length(const ManyClass& job, const float* w) {
-    float length = dot(w, w, job.features);
-    if (!(length <= LARGEST)) refuse(job);
-    if (!job.normalize) return 1;
-    if (length < SMALLEST) {
-        for (int64_t d = 0; d < job.features; d++)
-            if (w[d] != 0) refuse(job);
-        return 0;
-    }
-    return float(1 / __builtin_sqrt(double(length)));
+    return inverse_length(w, job.features, job.normalize, job.refused);
 }
 
 // Rows that lie one after the other.
@@ -311,16 +272,6 @@ void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b, 
 
 // A result of classes: put, or added.
 INLINE void give(const ManyClass& job, float* to, float value) { *to = job.add ? *to + value : value; }
-
-// to = g - along w, added to what is there if so asked.
-template <bool ADD> void subtract(const float* g, float along, const float* w, int64_t n, float* to) {
-    int64_t i = 0;
-    for (; i + W <= n; i += W) {
-        V value = load(g + i) - along * load(w + i);
-        store(to + i, ADD ? load(to + i) + value : value);
-    }
-    for (; i < n; i++) to[i] = (ADD ? to[i] : 0) + (g[i] - along * w[i]);
-}
 
 // From Q^T X to the derivatives of the tile's prototypes: with lengths divided out they lie across the prototypes.
 void close_tile(const Place& my, int64_t first, int64_t count) {

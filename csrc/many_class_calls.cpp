@@ -18,6 +18,8 @@ extern const ManyKernels many_amx;
 #endif
 #endif
 
+Spare* spare = nullptr;
+
 namespace {
 
 // The best first.
@@ -90,23 +92,6 @@ void run(const ManyKernels* with, const ManyClass& job, ManyStage stage) {
     in_parallel(with->count(job, stage), grain, run_range, &work);
 }
 
-// A room that outlives its call, for the next one: fresh pages cost more than what is written on them. Taken and put
-// back by one atomic exchange; of two calls at once each has its own.
-struct Spare { int64_t bytes; char padding[56]; };
-Spare* spare = nullptr;
-
-struct LastingRoom {
-    Spare* block;
-    explicit LastingRoom(int64_t bytes) : block(__atomic_exchange_n(&spare, nullptr, __ATOMIC_ACQ_REL)) {
-        if (block && block->bytes >= bytes) return;
-        free(block);
-        block = static_cast<Spare*>(aligned_alloc(64, (bytes + sizeof(Spare) + 63) / 64 * 64));
-        if (block) block->bytes = bytes;
-    }
-    ~LastingRoom() { free(__atomic_exchange_n(&spare, block, __ATOMIC_ACQ_REL)); }
-    void* at() const { return block ? block + 1 : nullptr; }
-};
-
 constexpr int64_t BLOCK = 256;  // fewer rows would not pay for another visit of the prototypes
 
 // As many rows of the job as its kernels have room for.
@@ -114,8 +99,6 @@ int64_t portion(const ManyKernels* with, ManyClass job, int64_t most) {
     while (job.rows > BLOCK && with->room(job) > most) job.rows = (job.rows / 2 + BLOCK - 1) / BLOCK * BLOCK;
     return job.rows;
 }
-
-enum Outcome { DONE, NO_MEMORY, REFUSED };
 
 // All rows, portion by portion, each with these stages.
 int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
