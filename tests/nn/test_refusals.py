@@ -10,8 +10,10 @@ import smoothmax as sm
 from smoothmax import functional as f
 from smoothmax.compat import pml
 from smoothmax.nn import (
+    CircleLoss,
     CosineHead,
     InfoNCELoss,
+    LiftedLoss,
     LinearHead,
     MarginHead,
     MulticlassHingeLoss,
@@ -46,11 +48,25 @@ def test_an_index_to_ignore_goes_with_no_probabilities_as_in_torch(call):
     [
         lambda m: f.cosface(X, W, Y, scale=8.0, margin=m),
         lambda m: f.combined_margin(X, W, Y, scale=8.0, margins=(1.0, 0.1, m)),
+        lambda m: f.softmax_cross_entropy(Z, Y, margin=m),
+        lambda m: f.linear_cross_entropy(X, W, Y, margin=m),
+        lambda m: f.multiclass_hinge(Z, Y, margin=m),
+        lambda m: f.lse_hinge(Z, Y, margin=m),
+        lambda m: f.softplus_lse(Z, Y, margin=m),
         lambda m: f.info_nce(X, X, scale=8.0, margin=m),
+        lambda m: f.triplet(X, Y, margin=m),
+        lambda m: f.triplet_margin(X, X, X, margin=m),
+        lambda m: f.circle(X, Y, scale=8.0, margin=m),
+        lambda m: f.lifted(X, Y, margin=m),
+        lambda m: f.proxy_anchor(X, W, Y, scale=8.0, margin=m),
+        lambda m: f.soft_triple(X, W.unsqueeze(1), Y, scale=8.0, margin=m, sharpness=5.0),
         lambda m: InfoNCELoss(scale=8.0, margin=m),
         lambda m: SoftmaxCrossEntropyLoss(margin=m),
         lambda m: MulticlassHingeLoss(margin=m),
         lambda m: TripletLoss(margin=m),
+        lambda m: CircleLoss(scale=8.0, margin=m),
+        lambda m: LiftedLoss(margin=m),
+        lambda m: pml.TripletMarginLoss(margin=m),
         lambda m: CosineHead(8, 5, scale=8.0, margin=m),
         lambda m: MarginHead(8, 5, scale=8.0, margins=(1.0, 0.1, m)),
         lambda m: sm.recommended_scale(10, margin=m),
@@ -60,6 +76,15 @@ def test_an_index_to_ignore_goes_with_no_probabilities_as_in_torch(call):
 def test_negative_margins_are_refused(call, margin):
     with pytest.raises(ValueError, match=r"`(margin|m3|margins\[2\])` must be .*, got "):
         call(margin)
+
+
+def test_a_margin_of_a_row_may_ease_it_as_a_prior_of_its_target_does():
+    """As a tensor, whose values are not read."""
+    k, m = 3.0, torch.full((len(Y),), -0.2)
+    prior = torch.zeros_like(Z).scatter(1, Y.unsqueeze(1), 0.2 * k)
+    eased = f.softmax_cross_entropy(Z, Y, scale=k, margin=m)
+    torch.testing.assert_close(eased, torch.nn.functional.cross_entropy(k * Z + prior, Y))
+    assert eased < f.softmax_cross_entropy(Z, Y, scale=k)
 
 
 @pytest.mark.parametrize(

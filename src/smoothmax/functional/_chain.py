@@ -26,7 +26,7 @@ from smoothmax.functional._cross_entropy import (
 )
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range, check_weight
-from smoothmax.functional._margins import Margin, check_margin
+from smoothmax.functional._margins import Margin, check_least_margin
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.kernels.others import logsumexp_of_others
 
@@ -89,7 +89,7 @@ def multiclass_hinge(
     Args:
         scores: as for `softmax_cross_entropy`.
         target: class indices, the shape of scores without classes.
-        margin: m in units of the scores, a number or a tensor that broadcasts against `target`.
+        margin: m in units of the scores, a number >= 0 or a tensor that broadcasts against `target`.
         weight: as for `softmax_cross_entropy`.
         ignore_index: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
@@ -224,7 +224,7 @@ def _rows(scores: Tensor, target: Tensor, margin: Margin, ignore_index: int) -> 
     check_scores(scores)
     check_tensor("target", target)
     check_devices(scores=scores, target=target)
-    check_margin("margin", margin)
+    check_least_margin(margin)
     check_index("ignore_index", ignore_index)
     z = widen(scores).movedim(0 if scores.ndim == 1 else 1, -1)
     if target.shape != z.shape[:-1]:

@@ -51,7 +51,7 @@ def circle(
         input: one row per anchor; float16 and bfloat16 are computed in float32.
         target: one label per row.
         scale: k > 0, the paper's gamma: there 256 for faces with m = 0.25, 80 for retrieval with m = 0.4.
-        margin: m, in units of the similarity; a number, or a tensor: one per anchor, or learned.
+        margin: m, in units of the similarity; a number >= 0, or a tensor: one per anchor, or learned.
         form: "paper" with weights, "unified" without.
         detach: hold the weights fixed in the gradient, as the paper does: it is then not the gradient of the
             value. False gives that.

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from smoothmax._checks import (
     check_devices,
-    check_finite,
     check_floating,
     check_index,
     check_number,
@@ -20,6 +19,7 @@ from smoothmax._checks import (
 )
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import full_precision, widen
+from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._softplus import softplus
 from smoothmax.kernels import cross_entropy as native
@@ -53,7 +53,8 @@ def softmax_cross_entropy(
             probabilities (floating point), the shape of scores, with margin 0.
         scale: k in 1/units of the scores, = 1/temperature; a number > 0, or a tensor that broadcasts
             against the indices (one per row, or learned; its sign is not checked).
-        margin: in units of the scores (for cosines: cosine units); a number, or a tensor like `scale`.
+        margin: m in units of the scores (for cosines: cosine units); a number >= 0, or a tensor like `scale`,
+            whose negative entries ease their rows as a prior e^(-k m) of the target would.
         weight: one weight per class, meant to be >= 0; the values are not read.
         ignore_index: rows with this index give no loss and no gradient; negative with probabilities.
         label_smoothing: share of the target's mass that goes to all classes evenly. The target's own
@@ -238,7 +239,7 @@ def kept_knob(knob: float | Tensor, like: Tensor, kept: Tensor, filler: float) -
 
 def _check_knobs(scale: float | Tensor, margin: float | Tensor, smoothing: float) -> None:
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
-    check_finite("margin", margin, "It is a distance of scores.")
+    check_least_margin(margin)
     check_smoothing(smoothing)
 
 

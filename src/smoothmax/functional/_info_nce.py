@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_finite, check_floating, check_index, check_not_negative
+from smoothmax._checks import check_devices, check_floating, check_index
 from smoothmax.functional._cross_entropy import class_indices
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import check_range
+from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._pairs import (
     check_pairs,
     lse_and_chosen,
@@ -204,13 +205,6 @@ def _allowed(
         of_keys = ids[y].unsqueeze(1) != ids
     allowed = torch.cat((of_keys, of_keys.new_ones(len(y), count - keys)), -1)
     return allowed if mask is None else allowed & mask
-
-
-def check_least_margin(margin: float | Tensor) -> None:
-    """Raise unless a number is finite and >= 0; a tensor passes unread."""
-    check_finite("margin", margin, "It is a distance of similarities.")
-    if not isinstance(margin, Tensor):
-        check_not_negative("margin", margin, "It lowers the similarity of the positive.")
 
 
 def loss_from_lse(lse: Tensor, score: Tensor, k: float | Tensor, margin: float | Tensor = 0.0) -> Tensor:

@@ -33,7 +33,7 @@ def lifted(
     Args:
         input: one row per anchor; float16 and bfloat16 are computed in float32.
         target: one label per row.
-        margin: m, in units of the similarity; a number, or a tensor: one per anchor, or learned.
+        margin: m, in units of the similarity; a number >= 0, or a tensor: one per anchor, or learned.
         scale: k > 0; published code has 1.
         similarity: as for `nca`; the paper's is "euclidean".
         reference: as for `nca`.

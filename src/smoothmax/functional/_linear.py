@@ -8,7 +8,7 @@ from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_no_margin, softmax_cross_entropy
 from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import RowOptions, check_per_class, check_prototypes, prototype_loss
-from smoothmax.functional._margins import Margin, check_margin, margin_like
+from smoothmax.functional._margins import Margin, check_least_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 
 
@@ -40,7 +40,7 @@ def linear_cross_entropy(
         bias: b, one number per class.
         scale: k > 0, = 1/temperature; a fixed one is absorbed by the layer (`docs/derivations.md`,
             "Absorption").
-        margin: m in units of the scores.
+        margin: as for `softmax_cross_entropy`.
         prior: as for `normface`.
         weight: as for `softmax_cross_entropy`.
         ignore_index: as for `softmax_cross_entropy`.
@@ -60,7 +60,7 @@ def linear_cross_entropy(
     Source:
         [Bridle1990].
     """
-    check_margin("margin", margin)
+    check_least_margin(margin)
     options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
     check_tensor("target", target)
     if target.is_floating_point():

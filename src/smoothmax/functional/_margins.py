@@ -108,6 +108,16 @@ def check_margin(name: str, margin: Margin) -> None:
     check_finite(name, margin, "Usual ones lie below 1.")
 
 
+def check_least_margin(margin: Margin) -> None:
+    """Raise unless a margin of scores or similarities is a finite number >= 0; a tensor passes unread."""
+    check_finite("margin", margin, "It lowers the target's score.")
+    if not isinstance(margin, Tensor) and margin < 0:
+        raise ValueError(
+            f"`margin` must be >= 0, got {margin!r}. A negative one would let the target lose unpunished; "
+            "where single rows are to be eased, pass a tensor."
+        )
+
+
 def check_cosine_margin(name: str, margin: Margin) -> None:
     """Raise unless 0 <= m < 2, as far as cosines lie apart: degrees are a common mistake."""
     check_margin(name, margin)

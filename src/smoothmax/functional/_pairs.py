@@ -10,10 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_finite, check_floating, check_one_of, check_positive
+from smoothmax._checks import check_devices, check_floating, check_one_of, check_positive
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._island import widen
 from smoothmax.functional._many_class import check_range, lse_and_target
+from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._reduce import Reduction, reduce_rows
 from smoothmax.functional._similarity import Similarity, similarities
 from smoothmax.kernels.others import logsumexp_of_others, logsumexp_of_present
@@ -30,9 +31,9 @@ def scale_of(scale: float | Tensor | None, temperature: float | Tensor | None) -
 
 
 def check_knobs(scale: float | Tensor, margin: float | Tensor = 0.0) -> None:
-    """Raise unless a scale is > 0 and a margin is finite; tensors pass unread."""
+    """Raise unless a scale is > 0 and a margin >= 0, both finite; tensors pass unread."""
     check_positive("scale", scale, "If you meant a temperature, pass scale=1/temperature.", allow_inf=False)
-    check_finite("margin", margin, "It is a distance of similarities.")
+    check_least_margin(margin)
 
 
 def check_pairs(s: Tensor, positives: Tensor, negatives: Tensor) -> None:

@@ -50,7 +50,7 @@ def triplet(
     Args:
         input: one row per anchor; float16 and bfloat16 are computed in float32.
         target: one label per row.
-        margin: m, in units of the similarity; a number, or a tensor: one per anchor, or learned.
+        margin: m, in units of the similarity; a number >= 0, or a tensor: one per anchor, or learned.
         scale: k > 0. The hard form is only multiplied by it.
         form: "soft" or "hard", the positive part and its smoothing.
         mining: "hard" is batch-hard, one triplet per anchor: its least similar positive with its most similar

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from smoothmax import functional
 from smoothmax._checks import check_choice
-from smoothmax.functional._info_nce import check_least_margin
+from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._pairs import check_knobs
 from smoothmax.functional._reduce import Reduction
 from smoothmax.functional._similarity import Similarity

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smoothmax import functional
-from smoothmax._checks import check_choice, check_not_negative
+from smoothmax._checks import check_choice
 from smoothmax.functional import _circle, _nca, _triplet
 from smoothmax.functional._pairs import check_knobs
 from smoothmax.functional._reduce import Reduction
@@ -179,7 +179,6 @@ class TripletLoss(LabelledLoss):
     ) -> None:
         check_choice("form", form, ("soft", "hard"))
         check_choice("mining", mining, ("hard", "all", "active"))
-        check_not_negative("margin", margin, "It lowers the similarity to the positive.")
         if swap and mining == "hard":
             raise ValueError("`swap` must come with mining 'all' or 'active', got 'hard'. Leave it out.")
         super().__init__(

@@ -74,7 +74,7 @@ def scale_for(
         probability: p of the target, between 1/n and 1.
         loss: L in nats, between 0 and ln n; s = ln((n-1)/(e^L - 1)) / D.
         gap: largest LSE_s - max over n scores, in score units; s = ln(n)/gap, cosines playing no part.
-        margin: m in cosine units, taken off the target's cosine.
+        margin: m in cosine units, taken off the target's cosine; negative where it eases the row.
         target_cosine: of the row meant.
         other_cosine: of its other classes; None for -1/(n-1), that of a simplex.
         priors: frequencies of the classes, or counts; the goal is then one of the mean over all rows,
@@ -132,7 +132,7 @@ def reached(
     Args:
         num_classes: n >= 2.
         scale: s >= 0.
-        margin: m in cosine units, taken off the target's cosine.
+        margin: m in cosine units, taken off the target's cosine; negative where it eases the row.
         target_cosine: of the row meant.
         other_cosine: of its other classes; None for -1/(n-1), that of a simplex.
 

@@ -37,7 +37,7 @@ def loss_floor(
     Args:
         num_classes: n >= 2.
         scale: s >= 0.
-        margin: m in cosine units.
+        margin: m in cosine units, of any sign.
         priors: frequencies of the classes, or counts, n numbers >= 0 of which the proportions matter. None
             for the mean over classes of the classes' mean losses.
 
@@ -76,7 +76,7 @@ def best_probability(
     Args:
         num_classes: n >= 2.
         scale: s >= 0.
-        margin: m in cosine units.
+        margin: m in cosine units, of any sign.
         priors: as for `loss_floor`; the probability is then the geometric mean over rows.
 
     Returns:
@@ -106,7 +106,7 @@ def loss_floor_bracket(
         num_classes: n >= 2.
         scale: s >= 0.
         dim: d >= 2.
-        margin: m in cosine units.
+        margin: m in cosine units, of any sign.
         priors: as for `loss_floor`.
 
     Returns:

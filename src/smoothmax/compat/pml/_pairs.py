@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from smoothmax import functional
-from smoothmax._checks import check_finite, check_positive
+from smoothmax._checks import check_not_negative, check_positive
 from smoothmax.compat.pml._batch import Batch, needed
 from smoothmax.compat.pml._loss import Loss
 from smoothmax.compat.pml._options import (
@@ -127,7 +127,7 @@ class CircleLoss(Loss):
     def __init__(self, m: float = 0.4, gamma: float = 80, **kwargs: Unpack[PairOptions]) -> None:
         super().__init__(kwargs, COSINE, "nonzero")
         check_cosine("CircleLoss", self.comparison)
-        check_finite("m", m, "It is a difference of cosines.")
+        check_not_negative("m", m, "It is a difference of cosines.")
         check_positive("gamma", gamma, "It is the scale; 80 is the paper's for retrieval.", allow_inf=False)
         self.m, self.gamma = float(m), float(gamma)
 
@@ -166,7 +166,7 @@ class TripletMarginLoss(Loss):
         **kwargs: Unpack[PairOptions],
     ) -> None:
         super().__init__(kwargs, EUCLIDEAN, "nonzero")
-        check_finite("margin", margin, "It is a difference of distances.")
+        check_not_negative("margin", margin, "It is a difference of distances.")
         if triplets_per_anchor != "all":
             raise ValueError(
                 f"`triplets_per_anchor` must be 'all', got {triplets_per_anchor!r}. Draw triplets yourself "
