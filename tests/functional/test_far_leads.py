@@ -25,7 +25,8 @@ LOSSES = {
     "ranknet": lambda s: functional.ranknet(s, torch.tensor([[1, 0]])),
     "info_nce_pairs": lambda s: functional.info_nce_pairs(s, TWO, ~TWO, scale=1.0),
     "nca_pairs": lambda s: functional.nca_pairs(s, TWO, ~TWO, scale=1.0),
-    "supcon_pairs": lambda s: functional.supcon_pairs(s, TWO, ~TWO, scale=1.0, form="in"),
+    "supcon_pairs in": lambda s: functional.supcon_pairs(s, TWO, ~TWO, scale=1.0, form="in"),
+    "supcon_pairs out": lambda s: functional.supcon_pairs(s, TWO, ~TWO, scale=1.0, form="out"),
     "circle_pairs": lambda s: functional.circle_pairs(s, TWO, ~TWO, scale=1.0, margin=0.0, form="unified"),
     "triplet_pairs": lambda s: functional.triplet_pairs(s, TWO, ~TWO, scale=1.0, margin=0.0),
 }
@@ -52,6 +53,26 @@ def test_value_slope_and_curvature_keep_their_digits_at_every_lead(name, lead):
     # Where the target is behind, the slope is 1, and a log-sum-exp of one entry rounds what is beside it.
     rounding = 0 if lead >= 0 else 2e-16
     assert curvature.flatten().tolist() == pytest.approx([dd, -dd, -dd, dd], rel=1e-12, abs=rounding)
+
+
+@pytest.mark.parametrize("lead", [0.0, 5.0, 20.0, 40.0, 80.0])
+@pytest.mark.parametrize("positives", [1, 2, 3])
+def test_supcon_keeps_value_and_slopes_in_float32_however_far_its_positives_lead(positives, lead):
+    """Tied positives: their slopes p_i - 1/n_P are all cancellation. The lead itself rounds to 2^-24."""
+    others = [0.5, 0.25, -0.75]
+    s = torch.tensor([[lead] * positives + others], requires_grad=True)
+    mask = torch.arange(positives + 3).unsqueeze(0) < positives
+    value = functional.supcon_pairs(s, mask, ~mask, scale=1.0)
+    (slopes,) = torch.autograd.grad(value, s)
+    with mpmath.workdps(80):
+        masses = [mpmath.exp(mpmath.mpf(z) - mpmath.mpf(lead)) for z in others]
+        total = positives + sum(masses)
+        expected = float(mpmath.log(total))
+        of_positive = -sum(masses) / (positives * total)
+        exact = [float(v) for v in [of_positive] * positives + [m / total for m in masses]]
+    rounding = 2.0**-24 * (16 + lead)  # 1e-6 without a lead
+    assert value.item() == pytest.approx(expected, rel=rounding, abs=0)
+    assert slopes[0].tolist() == pytest.approx(exact, rel=rounding, abs=0)
 
 
 def test_the_third_derivative_of_softplus_keeps_its_digits_too():

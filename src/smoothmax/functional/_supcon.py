@@ -123,11 +123,15 @@ def supcon_pairs(
         s = widen(similarities)
         z = scaled(s, positives | negatives, per_anchor(k, s))
         count = positives.sum(-1).clamp(min=1).to(s.dtype)
-        if form == "out":
-            # Both terms are >= 0, since z <= 0: nothing cancels.
-            mean = torch.where(positives, z, 0).sum(-1) / count
-            losses = lse_where(positives | negatives, z) - mean
-        else:
-            lead = lse_where(negatives, z) - lse_where(positives, z)
-            losses = torch.where(negatives.any(-1), softplus(lead), 0) + count.log()
+        # -ln of the share of the mass that the positives have, from their lead, of any size.
+        lead = lse_where(positives, z) - lse_where(negatives, z)
+        losses = torch.where(negatives.any(-1), softplus(-lead), 0)
+        losses = losses + (_lse_above_mean(positives, z, count) if form == "out" else count.log())
         return reduce_counted(losses, positives.any(-1), reduction, num_items)
+
+
+def _lse_above_mean(positives: Tensor, z: Tensor, count: Tensor) -> Tensor:
+    """LSE - mean of the positives, >= 0."""
+    # One tensor for both, in which slopes that cancel do so before the small ones of the lead are added.
+    z = torch.where(positives, z, 0)
+    return lse_where(positives, z) - z.sum(-1) / count
