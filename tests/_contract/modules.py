@@ -98,7 +98,7 @@ MODULES = [
         None,
         lambda q, k, w: functional.info_nce(q, k, scale=w[0].exp(), symmetric=True),
         "InfoNCELoss(scale=8, learned=True, symmetric=True)",
-        ("log_scale",),
+        ("log_scale", "_extra_state"),
     ),
     ModuleCase(
         "nt_xent, learned",
@@ -107,7 +107,7 @@ MODULES = [
         None,
         lambda a, b, w: functional.nt_xent(a, b, scale=w[0].exp(), similarity="dot"),
         "NTXentLoss(scale=2, learned=True, max_scale=20, similarity=dot)",
-        ("log_scale",),
+        ("log_scale", "_extra_state"),
     ),
     ModuleCase(
         "supcon, learned, in",
@@ -116,7 +116,7 @@ MODULES = [
         LABELS,
         lambda x, w: functional.supcon(x, LABELS, scale=w[0].exp(), form="in", reduction="sum"),
         "SupConLoss(scale=4, learned=True, form=in, reduction=sum)",
-        ("log_scale",),
+        ("log_scale", "_extra_state"),
     ),
     ModuleCase(
         "supcon",

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 from _golden import assert_close
 from smoothmax import functional
@@ -87,6 +88,42 @@ def test_a_scale_driven_to_its_bound_stays_near_it_and_comes_back():
     assert loss.scale.item() < 60
     train(wrong, 1)
     assert 0 < loss.scale.item() <= 100
+
+
+def learned(max_scale):
+    return InfoNCELoss(scale=20.0, learned=True, max_scale=max_scale)
+
+
+def test_a_reflected_scale_is_the_same_under_another_bound():
+    saved = learned(100.0)
+    with torch.no_grad():
+        saved.log_scale.fill_(math.log(110.0))  # counts as 100^2/110
+    for bound in (95.0, 100.0, 200.0):
+        loaded = learned(bound)
+        loaded.load_state_dict(saved.state_dict())
+        assert loaded.scale.item() == pytest.approx(100.0**2 / 110.0, rel=1e-5)
+    with pytest.raises(
+        ValueError, match=r"between low=0 and high=50, got 90.9\d+, saved with bounds 0 and 100"
+    ):
+        learned(50.0).load_state_dict(saved.state_dict())
+
+
+def test_a_state_from_before_bounds_were_saved_loads_as_it_is_and_a_fixed_scale_saves_nothing():
+    loss = learned(100.0)
+    loss.load_state_dict({"log_scale": torch.tensor([math.log(30.0)])})
+    assert loss.scale.item() == pytest.approx(30.0, rel=1e-6)
+    fixed = torch.nn.ModuleList([InfoNCELoss(scale=20.0)])
+    assert not fixed.state_dict()
+    fixed.load_state_dict({})
+
+
+@pytest.mark.parametrize("options", [{}, {"learned": True}], ids=str)
+def test_the_state_passes_through_checkpoints_of_sharded_models(options):
+    """They ask for the keys of every module beforehand."""
+    model = torch.nn.ModuleDict({"layer": torch.nn.Linear(2, 2), "loss": InfoNCELoss(scale=20.0, **options)})
+    state = get_model_state_dict(model)
+    assert ("loss._extra_state" in state) == bool(options)
+    set_model_state_dict(model, state)
 
 
 def test_arguments_of_the_call_reach_the_function():

@@ -29,7 +29,7 @@ class InfoNCELoss(ContrastiveLoss):
         ignore_index: as for `functional.info_nce`.
         reduction: as for `functional.info_nce`.
 
-    Keys of the state: `log_scale` (1), w, where it is learned; none else.
+    Keys of the state: `log_scale` (1), w, and `_extra_state`, its bounds, where it is learned; none else.
 
     Source:
         [Oord2018] eq. 4; [Radford2021] for the learned scale. Differs: reflected at the bound, not clipped.
@@ -99,7 +99,7 @@ class NTXentLoss(ContrastiveLoss):
         similarity: as for `functional.nt_xent`.
         reduction: as for `functional.nt_xent`.
 
-    Keys of the state: `log_scale` (1) where it is learned; none else.
+    Keys of the state: `log_scale` (1) and `_extra_state`, as `InfoNCELoss`; none else.
 
     Source:
         [Chen2020] eq. 1.
@@ -174,7 +174,7 @@ class SupConLoss(ContrastiveLoss):
         ignore_index: as for `functional.supcon`.
         reduction: as for `functional.supcon`.
 
-    Keys of the state: `log_scale` (1) where it is learned; none else.
+    Keys of the state: `log_scale` (1) and `_extra_state`, as `InfoNCELoss`; none else.
 
     Source:
         [Khosla2020] eq. 2 and 3.

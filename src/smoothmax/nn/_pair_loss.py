@@ -4,15 +4,14 @@ import inspect
 import math
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoothmax._checks import check_between, check_choice, check_index
-from smoothmax.functional._island import widen
 from smoothmax.functional._pairs import scale_of
 from smoothmax.functional._reduce import Reduction, check_reduction
 from smoothmax.functional._similarity import Similarity
 from smoothmax.nn._buffers import WideBuffers
+from smoothmax.nn._log_scale import LogScale
 
 _SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean")
 
@@ -52,17 +51,14 @@ class PairLoss(SettingsLoss):
         super().__init__(reduction, **settings, similarity=similarity)
 
 
-class ContrastiveLoss(PairLoss):
+class ContrastiveLoss(LogScale, PairLoss):
     """A loss whose scale is given as such or as a temperature, fixed or learned.
 
-    A learned scale is e^w, w the parameter `log_scale` of shape (1,), and never above `max_scale`: a w beyond
-    ln(max_scale) counts as its mirror image there. The gradient in w is the true one on both sides, s
-    dloss/ds below and -s dloss/ds beyond, so w returns, where behind a clamp it would have the gradient 0 and
-    stay.
-    Weight decay pulls it towards 1, as it does every parameter: leave it out of the decayed group.
+    A learned scale is never above `max_scale`: its logarithm w is reflected there. The gradient in w is the
+    true one on both sides, s dloss/ds below and -s dloss/ds beyond, so w returns, where behind a clamp it
+    would have the gradient 0 and stay. Weight decay pulls the scale towards 1: leave it out of the decayed
+    group.
     """
-
-    log_scale: nn.Parameter | None
 
     def __init__(
         self,
@@ -83,16 +79,12 @@ class ContrastiveLoss(PairLoss):
                 "Raise `max_scale`."
             )
         self.learned, self.max_scale = learned, float(max_scale)
-        start = nn.Parameter(torch.tensor([math.log(self.start)])) if learned else None
-        self.register_parameter("log_scale", start)
+        self.learn_from(self.start, 0.0, max_scale, learned=learned)
 
     @property
     def scale(self) -> float | Tensor:
         """The number, or the learned scale with its gradient, in float32 or float64."""
-        if self.log_scale is None:
-            return self.start
-        top = math.log(self.max_scale)
-        return (top - (top - widen(self.log_scale)).abs()).exp().squeeze(0)
+        return self.start if self.log_scale is None else self.learned_scale()
 
     def told(self) -> dict[str, Any]:
         """The scale, whether it is learned, and the settings."""

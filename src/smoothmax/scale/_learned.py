@@ -8,15 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from smoothmax._checks import check_between, check_positive
-from smoothmax.functional._island import widen
+from smoothmax.nn._log_scale import LogScale
 from smoothmax.scale._closed_forms import Bracket
 from smoothmax.scale._rule import Rule
 
-#: Torch's name of extra state in a state dict.
-_EXTRA_STATE = "_extra_state"
 
-
-class LearnedScale(Rule):
+class LearnedScale(LogScale, Rule):
     """A scale learned with the rest of the model: s = e^w, held between `low` and `high`.
 
     Without an upper bound it does not stop: at fixed scores the loss is convex in s, and where every row is
@@ -50,8 +47,8 @@ class LearnedScale(Rule):
             raise ValueError(
                 f"`start` must lie between low={low:g} and high={high:g}, got {start!r}. Widen the bounds."
             )
-        self.start, self.low, self.high = float(start), float(low), float(high)
-        self.log_scale = nn.Parameter(torch.tensor([math.log(start)]))
+        self.start = float(start)
+        self.learn_from(start, low, high)
 
     def extra_repr(self) -> str:
         return f"start={self.start:g}, low={self.low:g}, high={self.high:g}"
@@ -62,8 +59,7 @@ class LearnedScale(Rule):
 
     def value(self) -> Float[Tensor, ""]:
         """e^w, in float32 or float64."""
-        w = _reflected(widen(self.log_scale), math.log(self.low), math.log(self.high))
-        return w.exp().squeeze(0)
+        return self.learned_scale()
 
     def bounds(self) -> Bracket:
         """The bounds given."""
@@ -72,37 +68,13 @@ class LearnedScale(Rule):
     @torch.no_grad()
     def reset(self) -> None:
         """Back to the start."""
-        self.log_scale.fill_(math.log(self.start))
-
-    def get_extra_state(self) -> Tensor:
-        """The bounds; a tensor, which every format of checkpoints can hold."""
-        return torch.tensor([self.low, self.high], dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Nothing: the bounds are the program's, and what is loaded has been brought between them."""
+        self.get_parameter("log_scale").fill_(math.log(self.start))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **options: Any) -> None:
-        key, theirs, extra = (f"{prefix}{name}" for name in ("log_scale", "logit_scale", _EXTRA_STATE))
+        key, theirs = prefix + "log_scale", prefix + "logit_scale"
         if theirs in state_dict and key not in state_dict:
             state_dict[key] = state_dict.pop(theirs)
-        saved = state_dict.setdefault(extra, self.get_extra_state())
-        if key in state_dict:
-            w = state_dict[key]
-            state_dict[key] = self._between(w.reshape(1) if w.ndim == 0 else w, *saved.tolist())
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
-
-    def _between(self, w: Tensor, low: float, high: float) -> Tensor:
-        """A w saved with some bounds as these would have it; raise if its scale lies outside."""
-        if (low, high) == (self.low, self.high):
-            return w
-        w = _reflected(w, math.log(low), math.log(high))
-        # Rounded, the logarithm of a bound may lie beyond it.
-        if not math.log(self.low) - 1e-5 <= w.item() <= math.log(self.high) + 1e-5:
-            raise ValueError(
-                f"`log_scale` must be of a scale between low={self.low:g} and high={self.high:g}, got "
-                f"{math.exp(w.item()):g}, saved with bounds {low:g} and {high:g}. Widen the bounds."
-            )
-        return w
 
 
 def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -136,10 +108,3 @@ def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str,
 
 def _is_scale(name: str, parameter: nn.Parameter) -> bool:
     return name.rpartition(".")[2] in ("log_scale", "logit_scale") and parameter.numel() == 1
-
-
-def _reflected(w: Tensor, low: float, high: float) -> Tensor:
-    """`w` where it lies between the bounds, else its mirror image, as often as needed."""
-    length = high - low
-    mirrored = high - ((w - low).remainder(2 * length) - length).abs()
-    return torch.where((w >= low) & (w <= high), w, mirrored)
