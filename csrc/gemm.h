@@ -1,10 +1,11 @@
-// Matrix products of float32 by fused multiply-add: a block of sums stays in registers, operands are read where they lie.
+// Matrix products of float32 by fused multiply-add: a block of sums stays in registers, operands are read where they lie;
+// those of bfloat16 are copied, as float32.
 //
 // Left operands are m x k with any strides, for each of their numbers is spread over a register. Right operands are k x n,
 // neighbours along n, n padded to whole registers.
 #pragma once
 
-#include "simd.h"
+#include "half.h"
 
 namespace {
 
@@ -26,20 +27,28 @@ struct Fma {
     static int64_t right_stride(int64_t n) { return n + 16; }
     static int64_t right_bytes(int64_t k, int64_t n) { return 4 * k * right_stride(n); }
 
+    // Float32 stays where it lies, unless it must be padded.
+    INLINE const float* as_it_lies(const float* from) { return from; }
+    INLINE const float* as_it_lies(const BFloat16*) { return nullptr; }
+
     // An operand of `m` x `k` numbers, padded with zeros to m_all x k_all; copied to `room` only if it must be, or shall.
-    static Left left(const float* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
-                     int64_t k_all, void* room) {
-        if (m == m_all && k == k_all) return {from, m_stride, k_stride};
+    template <class T>
+    static Left left(const T* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
+                      int64_t k_all, void* room) {
+        const float* there = as_it_lies(from);
+        if (there && m == m_all && k == k_all) return {there, m_stride, k_stride};
         float* to = static_cast<float*>(room);
         for (int64_t i = 0; i < m_all; i++)
             for (int64_t p = 0; p < k_all; p++)
-                to[i * k_all + p] = i < m && p < k ? from[i * m_stride + p * k_stride] : 0;
+                to[i * k_all + p] = i < m && p < k ? widen(from[i * m_stride + p * k_stride]) : 0;
         return {to, k_all, 1};
     }
 
-    static Right right(const float* from, int64_t k, int64_t n, int64_t k_stride, int64_t n_stride, int64_t k_all,
-                       int64_t n_all, void* room, bool copy) {
-        if (!copy && n_stride == 1 && n == n_all && k == k_all) return {from, k_stride};
+    template <class T>
+    static Right right(const T* from, int64_t k, int64_t n, int64_t k_stride, int64_t n_stride, int64_t k_all,
+                         int64_t n_all, void* room, bool copy) {
+        const float* there = as_it_lies(from);
+        if (there && !copy && n_stride == 1 && n == n_all && k == k_all) return {there, k_stride};
         float* to = static_cast<float*>(room);
         int64_t stride = right_stride(n_all);
         memset(to, 0, 4 * k_all * stride);
@@ -48,13 +57,20 @@ struct Fma {
             for (int64_t j0 = 0; j0 < n; j0 += block)
                 for (int64_t p = p0; p < k && p < p0 + block; p++)
                     for (int64_t j = j0; j < n && j < j0 + block; j++)
-                        to[p * stride + j] = from[p * k_stride + j * n_stride];
+                        to[p * stride + j] = widen(from[p * k_stride + j * n_stride]);
         return {to, stride};
     }
 
     // One that was copied to `room` before.
-    static Right packed(const void* room, int64_t, int64_t n_all) {
+    template <class T = float> static Right packed(const void* room, int64_t, int64_t n_all) {
         return {static_cast<const float*>(room), right_stride(n_all)};
+    }
+
+    // Weights of rows (neighbours) and classes, as rows x classes and as classes x rows.
+    struct Both { Left weights, turned; };
+    template <class T>
+    static Both weights(const float* from, int64_t, int64_t, int64_t stride, void*, void*) {
+        return {{from, 1, stride}, {from, stride, 1}};
     }
 
     template <int MM, int NN>

@@ -1,13 +1,14 @@
 // Matrix products of float32 on the matrix unit of newer Intel processors (AMX), which multiplies bfloat16.
 //
-// A float32 number is the sum of three of bfloat16, x = x1 + x2 + x3, each the rest rounded to 8 bits: |x2| <= 2^-9 |x|,
-// |x3| <= 2^-18 |x|. Of the nine products of two such sums six are taken, x3 w1 + x2 w1 + x2 w2 + x1 w2 + x1 w3 + x1 w1,
-// summed in float32; those left out are below 2^-26 |x w|, less than float32 itself rounds by. [Henry2019]. The
-// unit takes 16 times the operands of a fused multiply-add, so that six products cost less than half of one.
+// A float32 number is the sum of three of bfloat16, x = x1 + x2 + x3, each the rest rounded to 8 bits: |x2| <= 2^-8 |x|,
+// |x3| <= 2^-17 |x|. Of the nine products of two such sums six are taken, x3 w1 + x2 w1 + x2 w2 + x1 w2 + x1 w3 + x1 w1,
+// summed in float32; those left out are below 2^-23.9 |x w|, 2^-27 in the mean square, as float32 itself rounds. [Henry2019]. The
+// unit takes 16 times the operands of a fused multiply-add, so that six products cost less than half of one. A number that
+// is bfloat16 already has one part, and products of two such are exact before they are summed.
 //
-// Operands are packed: blocks of 16 x 32 (right: 32 x 16) numbers, three tiles of 1 KiB each. A tile of a left operand has a
-// row per register line, in a right operand a line holds 16 pairs of neighbours along k. One is the transpose of the other,
-// taken as a 16 x 16 matrix of pairs.
+// Operands are packed: blocks of 16 x 32 (right: 32 x 16) numbers, a tile of 1 KiB for each part. A tile of a left operand
+// has a row per register line, in a right operand a line holds 16 pairs of neighbours along k. One is the transpose of the
+// other, taken as a 16 x 16 matrix of pairs.
 #pragma once
 
 // GCC 12 and its kin see uninitialised numbers in their own headers.
@@ -18,7 +19,7 @@
 
 #include <immintrin.h>
 
-#include "simd.h"
+#include "half.h"
 
 namespace {
 
@@ -27,13 +28,17 @@ INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit 
 struct Amx {
     static constexpr int ROW_PAD = 32, FEATURE_PAD = 32, CLASS_PAD = 32;
     static constexpr int64_t CLASSES = 128, ROWS = 256;
-    static constexpr int64_t TILE = 512, PARTS = 3, BLOCK = TILE * PARTS;  // numbers of a tile and of all tiles of a block
+    static constexpr int64_t TILE = 512;  // numbers
 
-    // Block (i, p) of 16 x 32 numbers begins at ((i * steps) + p) * BLOCK.
-    struct Left { const uint16_t* at; int64_t steps; };
+    // Parts of a number, and of weights that meet numbers of bfloat16: sixteen bits, more than results are rounded to.
+    template <class T> static constexpr int PARTS = sizeof(T) == 2 ? 1 : 3;
+    static constexpr int WEIGHT_PARTS = 2;
+
+    // Block (i, p) of 16 x 32 numbers begins at i * across + p * along, its lines `line` bytes apart, its parts TILE numbers.
+    struct Left { const uint16_t* at; int64_t across, along, line; int parts; };
     using Right = Left;
 
-    static int64_t left_bytes(int64_t m, int64_t k) { return 2 * PARTS * round_up(m, 32) * round_up(k, 32); }
+    static int64_t left_bytes(int64_t m, int64_t k) { return 2 * 3 * round_up(m, 32) * round_up(k, 32); }
     static int64_t right_bytes(int64_t k, int64_t n) { return left_bytes(n, k); }
 
     INLINE __m512 widened(__m256i half) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)); }
@@ -47,13 +52,19 @@ struct Amx {
             bool there = i < lines;
             __m512 a = _mm512_maskz_loadu_ps(there ? low : 0, from + (there ? i * stride : 0));
             __m512 b = _mm512_maskz_loadu_ps(there ? high : 0, from + (there ? i * stride : 0) + 16);
-            for (int part = 0; part < PARTS; part++) {
+            for (int part = 0; part < 3; part++) {
                 __m256i ha = narrowed(a), hb = narrowed(b);
                 _mm512_store_si512(to + part * TILE + i * 32, _mm512_inserti64x4(_mm512_castsi256_si512(ha), hb, 1));
                 a = _mm512_sub_ps(a, widened(ha));
                 b = _mm512_sub_ps(b, widened(hb));
             }
         }
+    }
+
+    static void pack_lines(const BFloat16* from, int64_t stride, int64_t lines, int64_t count, uint16_t* to) {
+        __mmask32 mask = count >= 32 ? ~0u : (1u << count) - 1;
+        for (int64_t i = 0; i < 16; i++)
+            _mm512_store_si512(to + i * 32, i < lines ? _mm512_maskz_loadu_epi16(mask, from + i * stride) : __m512i{});
     }
 
     // 32 lines of 16 neighbours, paired across lines.
@@ -63,13 +74,24 @@ struct Amx {
             bool even = 2 * i < lines, odd = 2 * i + 1 < lines;
             __m512 a = _mm512_maskz_loadu_ps(even ? mask : 0, from + (even ? 2 * i * stride : 0));
             __m512 b = _mm512_maskz_loadu_ps(odd ? mask : 0, from + (odd ? (2 * i + 1) * stride : 0));
-            for (int part = 0; part < PARTS; part++) {
+            for (int part = 0; part < 3; part++) {
                 __m512i ha = _mm512_cvtepu16_epi32(narrowed(a));
                 __m512i hb = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrowed(b)), 16);
                 _mm512_store_si512(to + part * TILE + i * 32, _mm512_or_si512(ha, hb));
                 a = _mm512_sub_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32(ha, 16)));
                 b = _mm512_sub_ps(b, _mm512_castsi512_ps(hb));
             }
+        }
+    }
+
+    static void pack_pairs(const BFloat16* from, int64_t stride, int64_t lines, int64_t count, uint16_t* to) {
+        __mmask16 mask = first(count);
+        for (int64_t i = 0; i < 16; i++) {
+            bool even = 2 * i < lines, odd = 2 * i + 1 < lines;
+            __m256i a = _mm256_maskz_loadu_epi16(even ? mask : 0, from + (even ? 2 * i * stride : 0));
+            __m256i b = _mm256_maskz_loadu_epi16(odd ? mask : 0, from + (odd ? (2 * i + 1) * stride : 0));
+            __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16);
+            _mm512_store_si512(to + i * 32, _mm512_or_si512(_mm512_cvtepu16_epi32(a), high));
         }
     }
 
@@ -97,35 +119,90 @@ struct Amx {
         }
     }
 
+    static Left laid_out(const void* room, int64_t k_all, int parts) {
+        return {static_cast<const uint16_t*>(room), k_all / 32 * TILE * parts, TILE * parts, 64, parts};
+    }
+
     // m x k numbers, neighbours along k (k_stride 1) or along m; left operands lie along k in memory, right ones pair.
-    static Left pack(const float* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
+    template <class T>
+    static Left pack(const T* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
                      int64_t k_all, void* room, bool right) {
         uint16_t* to = static_cast<uint16_t*>(room);
         bool along = k_stride == 1;
         for (int64_t i = 0; i < m_all; i += 16)
-            for (int64_t p = 0; p < k_all; p += 32, to += BLOCK) {
-                const float* corner = from + (i < m ? i : 0) * m_stride + (p < k ? p : 0) * k_stride;
+            for (int64_t p = 0; p < k_all; p += 32, to += TILE * PARTS<T>) {
+                const T* corner = from + (i < m ? i : 0) * m_stride + (p < k ? p : 0) * k_stride;
                 int64_t mm = i < m ? m - i : 0, kk = p < k ? k - p : 0;
                 if (along) pack_lines(corner, m_stride, mm, kk, to);
                 else pack_pairs(corner, k_stride, kk, mm, to);
                 if (along == right)
-                    for (int part = 0; part < PARTS; part++) transpose(to + part * TILE);
+                    for (int part = 0; part < PARTS<T>; part++) transpose(to + part * TILE);
             }
-        return {static_cast<uint16_t*>(room), k_all / 32};
+        return laid_out(room, k_all, PARTS<T>);
     }
 
-    static Left left(const float* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
+    // A left operand of bfloat16 that needs no padding stays where it lies.
+    template <class T>
+    static Left left(const T* from, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride, int64_t m_all,
                      int64_t k_all, void* room) {
+        if (PARTS<T> == 1 && k_stride == 1 && m == m_all && k == k_all)
+            return {reinterpret_cast<const uint16_t*>(from), 16 * m_stride, 32, 2 * m_stride, 1};
         return pack(from, m, k, m_stride, k_stride, m_all, k_all, room, false);
     }
 
-    static Right right(const float* from, int64_t k, int64_t n, int64_t k_stride, int64_t n_stride, int64_t k_all,
+    template <class T>
+    static Right right(const T* from, int64_t k, int64_t n, int64_t k_stride, int64_t n_stride, int64_t k_all,
                        int64_t n_all, void* room, bool) {
         return pack(from, n, k, n_stride, k_stride, n_all, k_all, room, true);
     }
 
-    static Right packed(const void* room, int64_t k_all, int64_t) {
-        return {static_cast<const uint16_t*>(room), k_all / 32};
+    template <class T = float> static Right packed(const void* room, int64_t k_all, int64_t) {
+        return laid_out(room, k_all, PARTS<T>);
+    }
+
+    // Numbers of 2 lines (of classes) and 32 neighbours (rows) in their parts: lines as they are to `along`, pairs
+    // across the lines to `first` and `second`, 16 each.
+    template <int PARTS>
+    INLINE void split(const float* line, int64_t stride, uint16_t* along, uint16_t* first, uint16_t* second) {
+        __m512 a[2], b[2];
+        for (int h = 0; h < 2; h++) a[h] = _mm512_loadu_ps(line + 16 * h), b[h] = _mm512_loadu_ps(line + stride + 16 * h);
+        for (int part = 0; part < PARTS; part++, along += TILE, first += TILE, second += TILE) {
+            __m512i line_a = (__m512i)_mm512_cvtne2ps_pbh(a[1], a[0]), line_b = (__m512i)_mm512_cvtne2ps_pbh(b[1], b[0]);
+            _mm512_store_si512(along, line_a);
+            _mm512_store_si512(along + 32, line_b);
+            for (int h = 0; h < 2; h++) {
+                __m512i wide_a = _mm512_cvtepu16_epi32(half_of(line_a, h));
+                __m512i wide_b = _mm512_slli_epi32(_mm512_cvtepu16_epi32(half_of(line_b, h)), 16);
+                _mm512_store_si512(h ? second : first, _mm512_or_si512(wide_a, wide_b));
+                a[h] = _mm512_sub_ps(a[h], _mm512_castsi512_ps(_mm512_slli_epi32(wide_a, 16)));
+                b[h] = _mm512_sub_ps(b[h], _mm512_castsi512_ps(wide_b));
+            }
+        }
+    }
+    INLINE __m256i half_of(__m512i line, int h) {
+        return h ? _mm512_extracti64x4_epi64(line, 1) : _mm512_castsi512_si256(line);
+    }
+
+    // Weights of rows (neighbours) and classes as two left operands, rows x classes and, if there is room for it, classes x
+    // rows; each number is read and split once. T: of the operands that they meet.
+    struct Both { Left weights, turned; };
+    template <class T>
+    static Both weights(const float* from, int64_t rows, int64_t classes, int64_t stride, void* room, void* turned_room) {
+        constexpr int parts = PARTS<T> == 1 ? WEIGHT_PARTS : 3;
+        constexpr int64_t block = TILE * parts;
+        alignas(64) uint16_t none[2 * block];
+        for (int64_t n = 0; n < rows; n += 32)
+            for (int64_t j = 0; j < classes; j += 32) {
+                uint16_t* first = static_cast<uint16_t*>(room) + (n / 16 * (classes / 32) + j / 32) * block;
+                uint16_t* second = first + classes / 32 * block;
+                for (int64_t i = 0; i < 16; i++) {
+                    int64_t at = ((j + 2 * i) / 16 * (rows / 32) + n / 32) * block + 2 * i % 16 * 32;
+                    split<parts>(from + (j + 2 * i) * stride + n, stride,
+                                 turned_room ? static_cast<uint16_t*>(turned_room) + at : none, first + i * 32, second + i * 32);
+                }
+                for (int part = 0; part < parts; part++) transpose(first + part * TILE), transpose(second + part * TILE);
+            }
+        return {laid_out(room, classes, parts), laid_out(turned_room, rows, parts)};
     }
 
     // Tiles 0 to 3 are the sums of 32 x 32 numbers, 4 and 5 left operands, 6 and 7 right ones.
@@ -135,17 +212,34 @@ struct Amx {
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
-    INLINE void take_left(const uint16_t* a, int64_t next, int part) {
-        _tile_loadd(4, a + part * TILE, 64);
-        _tile_loadd(5, a + next + part * TILE, 64);
+    INLINE void take_left(const uint16_t* a, const Left& of, int part) {
+        _tile_loadd(4, a + part * TILE, of.line);
+        _tile_loadd(5, a + of.across + part * TILE, of.line);
     }
-    INLINE void take_right(const uint16_t* b, int64_t next, int part) {
-        _tile_loadd(6, b + part * TILE, 64);
-        _tile_loadd(7, b + next + part * TILE, 64);
+    INLINE void take_right(const uint16_t* b, const Right& of, int part) {
+        _tile_loadd(6, b + part * TILE, of.line);
+        _tile_loadd(7, b + of.across + part * TILE, of.line);
     }
 
-    static void block(const uint16_t* a, const uint16_t* b, int64_t steps, float* c, int64_t c_stride, bool add) {
-        int64_t bytes = 4 * c_stride, next = steps * BLOCK;
+    // The products of A and B parts. The smallest first, and each tile kept for as long as it serves.
+    template <int A, int B> INLINE void step(const uint16_t* a, const uint16_t* b, const Left& left, const Right& right) {
+        if constexpr (A == 3) {
+            take_left(a, left, 2), take_right(b, right, 0), products();
+            take_left(a, left, 1), products();
+            take_right(b, right, 1), products();
+            take_left(a, left, 0), products();
+            take_right(b, right, 2), products();
+            take_right(b, right, 0), products();
+        } else {
+            take_right(b, right, 0);
+            if constexpr (A == 2) take_left(a, left, 1), products();
+            take_left(a, left, 0), products();
+        }
+    }
+
+    template <int A, int B>
+    static void block(Left left, Right right, int64_t steps, float* c, int64_t c_stride, bool add) {
+        int64_t bytes = 4 * c_stride;
         if (add) {
             _tile_loadd(0, c, bytes);
             _tile_loadd(1, c + 16, bytes);
@@ -157,27 +251,29 @@ struct Amx {
             _tile_zero(2);
             _tile_zero(3);
         }
-        for (int64_t step = 0; step < steps; step++, a += BLOCK, b += BLOCK) {
-            // The smallest first, and each tile kept for as long as it serves.
-            take_left(a, next, 2), take_right(b, next, 0), products();
-            take_left(a, next, 1), products();
-            take_right(b, next, 1), products();
-            take_left(a, next, 0), products();
-            take_right(b, next, 2), products();
-            take_right(b, next, 0), products();
-        }
+        for (int64_t p = 0; p < steps; p++)
+            step<A, B>(left.at + p * left.along, right.at + p * right.along, left, right);
         _tile_stored(0, c, bytes);
         _tile_stored(1, c + 16, bytes);
         _tile_stored(2, c + 16 * c_stride, bytes);
         _tile_stored(3, c + 16 * c_stride + 16, bytes);
     }
 
-    // c = left right, or c += left right; all sizes multiples of 32.
+    template <int A, int B>
+    static void blocks(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add) {
+        for (int64_t i = 0; i < m; i += 32) {
+            Right right = b;
+            for (int64_t j = 0; j < n; j += 32, right.at += 2 * b.across)
+                block<A, B>(a, right, k / 32, c + i * c_stride + j, c_stride, add);
+            a.at += 2 * a.across;
+        }
+    }
+
+    // c = left right, or c += left right; all sizes multiples of 32. Both have three parts, or the right one has one.
     static void multiply(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add) {
-        for (int64_t i = 0; i < m; i += 32)
-            for (int64_t j = 0; j < n; j += 32)
-                block(a.at + i / 16 * a.steps * BLOCK, b.at + j / 16 * b.steps * BLOCK, k / 32, c + i * c_stride + j,
-                      c_stride, add);
+        if (b.parts == 3) return blocks<3, 3>(a, b, m, n, k, c, c_stride, add);
+        if (a.parts == 2) return blocks<2, 1>(a, b, m, n, k, c, c_stride, add);
+        return blocks<1, 1>(a, b, m, n, k, c, c_stride, add);
     }
 
     // The unit belongs to a thread for as long as it is set up.

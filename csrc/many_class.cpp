@@ -6,9 +6,8 @@
 //
 //     q_nj = lse_grad_n exp(logit_nj - lse_n) scale_n / |w_j|,    for the target score_grad_n / |w_j|,
 //
-// and adds Q W to the rows' derivatives and writes Q^T X, less its part along w_j, to those of the prototypes; X is
-// divided by its lengths beforehand. The tile,
-// both forms of its prototypes and the products live in the second-level cache; each thread has its own.
+// with another division by |x_n|, and adds Q W to the rows' derivatives and writes Q^T X to those of the prototypes, both
+// less their parts along x_n and w_j: lengths are divided out of results, so that operands stay what they are. The tile, both forms of its prototypes and the products live in the second-level cache; each thread has its own.
 
 #include "many_class.h"
 
@@ -19,7 +18,7 @@ namespace {
 // Where everything lies in the room, in bytes. What a task has for itself begins at `task`.
 struct Plan {
     int64_t rows, features, block, blocks, tile, tiles, stride;  // padded; stride of a tile's scores and of products
-    int64_t scale, lse_grad, score_grad, lse, target, unit, unit_inverse, xs, xw, xs_step, xw_step, task, task_step;
+    int64_t scale, lse_grad, score_grad, lse, target, row_inverse, xs, xw, xs_step, xw_step, task, task_step;
     int64_t top, total, dscale, dx, ws, wd, s, q, qt, g, inverse, bias, offset, sums, all;
 
     explicit Plan(const ManyClass& job) {
@@ -35,7 +34,7 @@ struct Plan {
         bool back = job.lse_grad != nullptr;
         scale = take(4 * blocks * block), target = take(8 * blocks * block), lse = take(4 * blocks * block);
         lse_grad = take(4 * blocks * block), score_grad = take(4 * blocks * block);
-        unit = take(job.normalize ? 4 * job.rows * job.features : 0), unit_inverse = take(4 * job.rows);
+        row_inverse = take(4 * blocks * block);
         xs_step = padded(Gemm::right_bytes(features, block)), xs = take(blocks * xs_step);
         xw_step = back ? padded(Gemm::right_bytes(block, features)) : 0, xw = take(blocks * xw_step);
         task = all, all = 0;
@@ -69,18 +68,17 @@ struct Place {
     template <class T> T* shared(int64_t offset) const { return reinterpret_cast<T*>(static_cast<char*>(job.room) + offset); }
 };
 
-// 1 over the length of a row or prototype.
-float inverse_length(const ManyClass& job, const float* w) {
-    return inverse_length(w, job.features, job.normalize, job.refused);
+// What is done with the type of rows and prototypes: `action` gets a number of it.
+template <class F> INLINE auto typed(const ManyClass& job, F action) { return job.half ? action(BFloat16{}) : action(float{}); }
+
+// 1 over the length of a row or prototype that lies there.
+template <class T> float inverse_length(const ManyClass& job, const T* row) {
+    return inverse_length(row, job.features, job.normalize, job.refused);
 }
 
-// Rows that lie one after the other.
-struct Rows { const float* at; int64_t stride; };
-
-// The rows from `first` on, divided by their lengths where asked.
-Rows rows_from(const ManyClass& job, const Plan& plan, int64_t first) {
-    if (!job.normalize) return {job.x + first * job.x_stride, job.x_stride};
-    return {reinterpret_cast<float*>(static_cast<char*>(job.room) + plan.unit) + first * job.features, job.features};
+// Row `n` of x or of w.
+template <class T> const T* row_of(const void* rows, int64_t stride, int64_t n, T) {
+    return static_cast<const T*>(rows) + n * stride;
 }
 
 // Rows, block by block.
@@ -88,30 +86,27 @@ void pack(const ManyClass& job, int64_t begin, int64_t end) {
     Plan plan(job);
     Place all{job, plan, nullptr};
     float *scale = all.shared<float>(plan.scale), *lse = all.shared<float>(plan.lse);
+    float* inverse = all.shared<float>(plan.row_inverse);
     float *lse_grad = all.shared<float>(plan.lse_grad), *score_grad = all.shared<float>(plan.score_grad);
     int64_t* target = all.shared<int64_t>(plan.target);
     bool back = job.lse_grad;
     for (int64_t b = begin; b < end; b++) {
         int64_t first = b * plan.block, there = least(plan.block, job.rows - first);
         for (int64_t n = first; n < first + there; n++) {
-            const float* x = job.x + n * job.x_stride;
-            float inverse = inverse_length(job, x);
-            all.shared<float>(plan.unit_inverse)[n] = inverse;
-            float* unit = all.shared<float>(plan.unit) + n * job.features;
-            for (int64_t d = 0; d < job.features && job.normalize; d++) unit[d] = inverse * x[d];
+            inverse[n] = typed(job, [&](auto t) { return inverse_length(job, row_of(job.x, job.x_stride, n, t)); });
             scale[n] = job.scale[n], target[n] = job.target[n];
             if (!back) continue;
             lse[n] = job.lse[n] == LOWEST ? 0 : job.lse[n];
             lse_grad[n] = job.lse_grad[n], score_grad[n] = job.score_grad[n];
         }
         for (int64_t n = first + there; n < first + plan.block; n++)
-            scale[n] = lse[n] = lse_grad[n] = score_grad[n] = 0, target[n] = -1;
-        Rows x = rows_from(job, plan, first);
-        Gemm::right(x.at, job.features, there, 1, x.stride, plan.features, plan.block,
-                    all.shared<char>(plan.xs + b * plan.xs_step), true);
-        if (back)
-            Gemm::right(x.at, there, job.features, x.stride, 1, plan.block, plan.features,
-                        all.shared<char>(plan.xw + b * plan.xw_step), true);
+            scale[n] = inverse[n] = lse[n] = lse_grad[n] = score_grad[n] = 0, target[n] = -1;
+        typed(job, [&](auto t) {
+            auto x = row_of(job.x, job.x_stride, first, t);
+            char *xs = all.shared<char>(plan.xs + b * plan.xs_step), *xw = all.shared<char>(plan.xw + b * plan.xw_step);
+            Gemm::right(x, job.features, there, 1, job.x_stride, plan.features, plan.block, xs, true);
+            if (back) Gemm::right(x, there, job.features, job.x_stride, 1, plan.block, plan.features, xw, true);
+        });
     }
 }
 
@@ -121,7 +116,9 @@ void open_tile(const Place& my, int64_t first, int64_t count) {
     const Plan& plan = my.plan;
     for (int64_t j = 0; j < plan.tile; j++) {
         bool is = j < count;
-        my.at<float>(plan.inverse)[j] = is ? inverse_length(job, job.w + (first + j) * job.w_stride) : 0;
+        my.at<float>(plan.inverse)[j] = !is ? 0 : typed(job, [&](auto t) {
+            return inverse_length(job, row_of(job.w, job.w_stride, first + j, t));
+        });
         my.at<float>(plan.bias)[j] = is && job.bias ? job.bias[first + j] : 0;
         my.at<float>(plan.offset)[j] = !is ? LOWEST : job.offset ? job.offset[first + j] : 0;
     }
@@ -131,8 +128,25 @@ void open_tile(const Place& my, int64_t first, int64_t count) {
 Gemm::Left left_of_tile(const Place& my, int64_t first, int64_t count) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
-    return Gemm::left(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile, plan.features,
-                      my.at<char>(plan.ws));
+    return typed(job, [&](auto t) {
+        return Gemm::left(row_of(job.w, job.w_stride, first, t), count, job.features, job.w_stride, 1, plan.tile,
+                          plan.features, my.at<char>(plan.ws));
+    });
+}
+
+// The tile as a right operand.
+Gemm::Right right_of_tile(const Place& my, int64_t first, int64_t count) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
+    return typed(job, [&](auto t) {
+        return Gemm::right(row_of(job.w, job.w_stride, first, t), count, job.features, job.w_stride, 1, plan.tile,
+                           plan.features, my.at<char>(plan.wd), false);
+    });
+}
+
+// A block of rows as it was packed.
+Gemm::Right packed(const Place& my, int64_t at, int64_t k, int64_t n) {
+    return typed(my.job, [&](auto t) { return Gemm::packed<decltype(t)>(my.shared<char>(at), k, n); });
 }
 
 // Where the products of a tile are kept, or null; those that are lie evenly among the others.
@@ -145,8 +159,8 @@ float* kept(const ManyClass& job, const Plan& plan, int64_t tile) {
 // The products of the tile with a block of rows.
 void products(const Place& my, Gemm::Left w, int64_t b, float* to) {
     const Plan& plan = my.plan;
-    Gemm::multiply(w, Gemm::packed(my.shared<char>(plan.xs + b * plan.xs_step), plan.features, plan.block), plan.tile,
-                   plan.block, plan.features, to, plan.stride, false);
+    Gemm::multiply(w, packed(my, plan.xs + b * plan.xs_step, plan.features, plan.block), plan.tile, plan.block,
+                   plan.features, to, plan.stride, false);
 }
 
 // For each lane the target's place in the tile, or one that no class has.
@@ -168,12 +182,14 @@ void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b, c
     for (int64_t n = 0; n < plan.block; n += W) {
         const float* s = from + n;
         V scale = load(my.shared<float>(plan.scale) + b * plan.block + n);
+        V row_inverse = load(my.shared<float>(plan.row_inverse) + b * plan.block + n);
         I own = target_in_tile(my.shared<int64_t>(plan.target) + b * plan.block + n, first, count);
         for (int64_t l = 0; l < W; l++)
             if (own[l] >= 0)
-                my.job.score[b * plan.block + n + l] = s[own[l] * plan.stride + l] * inverse[own[l]] + bias[own[l]];
+                my.job.score[b * plan.block + n + l] =
+                    s[own[l] * plan.stride + l] * (row_inverse[l] * inverse[own[l]]) + bias[own[l]];
         auto logit = [&](int64_t j) {
-            V all = (load(s + j * plan.stride) * inverse[j] + bias[j]) * scale + offset[j];
+            V all = (load(s + j * plan.stride) * (row_inverse * inverse[j]) + bias[j]) * scale + offset[j];
             return own == int32_t(j) ? splat<float>(LOWEST) : all;
         };
         V largest[4];
@@ -250,16 +266,17 @@ void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b, 
         int64_t row = b * plan.block + n;
         V scale = load(my.shared<float>(plan.scale) + row), lse = load(my.shared<float>(plan.lse) + row);
         V lse_grad = load(my.shared<float>(plan.lse_grad) + row), score_grad = load(my.shared<float>(plan.score_grad) + row);
+        V row_inverse = load(my.shared<float>(plan.row_inverse) + row);
         I own = target_in_tile(my.shared<int64_t>(plan.target) + row, first, count);
         V sum[4] = {};
         for (int64_t j = 0; j < plan.tile; j++) {
-            V score = load(s + j * plan.stride) * inverse[j] + bias[j];
+            V both = row_inverse * inverse[j], score = load(s + j * plan.stride) * both + bias[j];
             V logit = score * scale + offset[j];
             I is_own = own == int32_t(j);
             V of_logit = exp<float>((is_own ? splat<float>(LOWEST) : logit) - lse) * lse_grad;
             V of_score = is_own ? score_grad : of_logit * scale;
             sum[j % 4] += of_logit * score;
-            store(q + j * plan.stride, of_score * inverse[j]);
+            store(q + j * plan.stride, of_score * both);
             if (SUMS) {
                 store(of_offset + j * W, load(of_offset + j * W) + of_logit);
                 store(of_bias + j * W, load(of_bias + j * W) + of_score);
@@ -273,18 +290,25 @@ void weights_of_block(const Place& my, int64_t first, int64_t count, int64_t b, 
 // A result of classes: put, or added.
 INLINE void give(const ManyClass& job, float* to, float value) { *to = job.add ? *to + value : value; }
 
-// From Q^T X to the derivatives of the tile's prototypes: with lengths divided out they lie across the prototypes.
+// From Q W or Q^T X to the derivatives of a row or prototype: with lengths divided out they lie across it.
+template <class T, class R> void give_across(const ManyClass& job, const float* g, const T* row, float inverse, bool add, R* to) {
+    float along = job.normalize ? dot(g, row, job.features) * inverse * inverse : 0;
+    if (add) subtract<true>(g, along, row, job.features, to);
+    else subtract<false>(g, along, row, job.features, to);
+}
+
 void close_tile(const Place& my, int64_t first, int64_t count) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
-    for (int64_t j = 0; j < count && job.dw; j++) {
-        const float *g = my.at<float>(plan.g) + j * (plan.features + 16), *w = job.w + (first + j) * job.w_stride;
-        float* to = job.dw + (first + j) * job.features;
-        float inverse = my.at<float>(plan.inverse)[j];
-        float along = job.normalize ? dot(g, w, job.features) * inverse * inverse : 0;
-        if (job.add) subtract<true>(g, along, w, job.features, to);
-        else subtract<false>(g, along, w, job.features, to);
-    }
+    for (int64_t j = 0; j < count && job.dw; j++)
+        typed(job, [&](auto t) {
+            const float* g = my.at<float>(plan.g) + j * (plan.features + 16);
+            auto w = row_of(job.w, job.w_stride, first + j, t);
+            float inverse = my.at<float>(plan.inverse)[j];
+            int64_t at = (first + j) * job.features;
+            if (job.wide) give_across(job, g, w, inverse, job.add, static_cast<float*>(job.dw) + at);
+            else give_across(job, g, w, inverse, job.add, static_cast<decltype(t)*>(job.dw) + at);
+        });
     for (int64_t j = 0; j < count; j++) {
         float* sums = my.at<float>(plan.sums);
         if (job.doffset) give(job, job.doffset + first + j, sum<float>(load(sums + j * W)));
@@ -300,8 +324,7 @@ void slopes_of_tile(const Place& my, int64_t tile) {
     const float* before = kept(job, plan, tile);
     Gemm::Left w = {};
     if (!before) w = left_of_tile(my, first, count);
-    Gemm::Right wd = Gemm::right(job.w + first * job.w_stride, count, job.features, job.w_stride, 1, plan.tile,
-                                 plan.features, my.at<char>(plan.wd), false);
+    Gemm::Right wd = right_of_tile(my, first, count);
     bool sums = job.dbias || job.doffset;
     memset(my.at<float>(plan.sums), 0, sums ? 2 * 4 * W * plan.tile : 0);
     float *s = my.at<float>(plan.s), *dx = my.at<float>(plan.dx);
@@ -311,12 +334,14 @@ void slopes_of_tile(const Place& my, int64_t tile) {
         const float* from = before ? before + b * plan.tile * plan.stride : s;
         if (sums) weights_of_block<true>(my, first, count, b, from);
         else weights_of_block<false>(my, first, count, b, from);
-        Gemm::Left q = Gemm::left(s, plan.block, plan.tile, 1, plan.stride, plan.block, plan.tile, my.at<char>(plan.q));
-        Gemm::multiply(q, wd, plan.block, plan.features, plan.tile, dx + b * plan.block * wide, wide, true);
+        Gemm::Both q = typed(job, [&](auto t) {
+            return Gemm::weights<decltype(t)>(s, plan.block, plan.tile, plan.stride, my.at<char>(plan.q),
+                                              job.dw ? my.at<char>(plan.qt) : nullptr);
+        });
+        Gemm::multiply(q.weights, wd, plan.block, plan.features, plan.tile, dx + b * plan.block * wide, wide, true);
         if (!job.dw) continue;
-        Gemm::Left qt = Gemm::left(s, plan.tile, plan.block, plan.stride, 1, plan.tile, plan.block, my.at<char>(plan.qt));
-        Gemm::multiply(qt, Gemm::packed(my.shared<char>(plan.xw + b * plan.xw_step), plan.block, plan.features),
-                       plan.tile, plan.features, plan.block, my.at<float>(plan.g), wide, b > 0);
+        Gemm::multiply(q.turned, packed(my, plan.xw + b * plan.xw_step, plan.block, plan.features), plan.tile,
+                       plan.features, plan.block, my.at<float>(plan.g), wide, b > 0);
     }
     close_tile(my, first, count);
 }
@@ -333,24 +358,26 @@ void slopes(const ManyClass& job, int64_t begin, int64_t end) {
     }
 }
 
-// Sums of rows over the tasks, in order, so that they do not depend on who came first.
+// Sums of rows over the tasks, in order, so that they do not depend on who came first; in the place of the first task.
 void reduce(const ManyClass& job, int64_t begin, int64_t end) {
     Plan plan(job);
-    Place all{job, plan, nullptr};
+    Place all{job, plan, static_cast<char*>(job.room) + plan.task};
+    int64_t features = job.features;
     for (int64_t n = begin; n < end; n++) {
-        double dscale = 0;
-        float* to = job.dx + n * job.features;
-        for (int64_t task = 0; task < job.tasks; task++) {
-            Place my{job, plan, static_cast<char*>(job.room) + plan.task + task * plan.task_step};
+        float* sum = all.at<float>(plan.dx) + n * (plan.features + 16);
+        double dscale = all.at<double>(plan.dscale)[n];
+        for (int64_t task = 1; task < job.tasks; task++) {
+            Place my{job, plan, all.base + task * plan.task_step};
             const float* dx = my.at<float>(plan.dx) + n * (plan.features + 16);
-            for (int64_t d = 0; d < job.features; d++) to[d] = task ? to[d] + dx[d] : dx[d];
+            for (int64_t d = 0; d < features; d++) sum[d] += dx[d];
             dscale += my.at<double>(plan.dscale)[n];
         }
         job.dscale[n] = float(dscale);
-        if (!job.normalize) continue;
-        const float* x = rows_from(job, plan, n).at;
-        float inverse = all.shared<float>(plan.unit_inverse)[n], along = dot(to, x, job.features);
-        for (int64_t d = 0; d < job.features; d++) to[d] = inverse * (to[d] - along * x[d]);
+        float inverse = all.shared<float>(plan.row_inverse)[n];
+        typed(job, [&](auto t) {
+            auto x = row_of(job.x, job.x_stride, n, t);
+            give_across(job, sum, x, inverse, false, static_cast<decltype(t)*>(job.dx) + n * features);
+        });
     }
 }
 

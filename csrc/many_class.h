@@ -11,8 +11,9 @@
 
 struct ManyClass {
     int64_t rows, classes, features;
-    const float *x, *w;
-    int64_t x_stride, w_stride;  // between rows, in numbers; features are neighbours
+    int half;                     // x, w and their derivatives are bfloat16, else float32; all else is float32
+    const void *x, *w;
+    int64_t x_stride, w_stride;   // between rows, in numbers; features are neighbours
     const int64_t* target;
     const float* scale;           // one for each row
     const float *bias, *offset;   // one for each class, or null; an offset of -inf leaves the class out
@@ -24,8 +25,10 @@ struct ManyClass {
     // Backward: the derivatives of sum_n (lse_grad_n lse_n + score_grad_n score_n); those of classes may be null. With `add` those of classes are
     // added to what is there: from rows before these.
     const float *lse_grad, *score_grad;
-    float *dx, *dw, *dscale, *dbias, *doffset;
+    void *dx, *dw;
+    float *dscale, *dbias, *doffset;
     int add;
+    int wide;  // dw is float32 nevertheless, to be added to and rounded later
 
     // Products of rows and prototypes that the forward pass keeps for backward: those of `kept_tiles` tiles, each as
     // large as `tile_numbers` says.

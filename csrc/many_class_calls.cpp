@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "half.h"
 #include "many_class.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -103,7 +104,7 @@ int64_t portion(const ManyKernels* with, ManyClass job, int64_t most) {
 // All rows, portion by portion, each with these stages.
 int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
     const ManyKernels* with = kernels();
-    int64_t rows = job.rows, step = portion(with, job, most);
+    int64_t rows = job.rows, step = portion(with, job, most), size = job.half ? 2 : 4;
     int refused = 0;
     job.refused = &refused;
     job.rows = step;
@@ -113,10 +114,11 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
     for (int64_t done = 0; done < rows && !refused; done += step) {
         job.rows = rows - done < step ? rows - done : step;
         for (ManyStage stage : stages) run(with, job, stage);
-        job.x += step * job.x_stride;
+        job.x = static_cast<const char*>(job.x) + step * job.x_stride * size;
         job.target += step, job.scale += step, job.lse += step;
         if (job.score) job.score += step;
-        if (job.lse_grad) job.lse_grad += step, job.score_grad += step, job.dx += step * job.features, job.dscale += step;
+        if (job.lse_grad) job.lse_grad += step, job.score_grad += step, job.dscale += step;
+        if (job.dx) job.dx = static_cast<char*>(job.dx) + step * job.features * size;
         job.add = 1;
     }
     return refused ? REFUSED : DONE;
@@ -151,12 +153,12 @@ EXPORT int smoothmax_use_many_instructions(const char* name) {
 }
 
 // Per row ln sum_{j != target} exp(logit_j) and the target's score; see many_class.h. Room takes `most` bytes, or what a block of rows needs.
-EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
-                                 const float* w, int64_t w_stride, const int64_t* target, const float* scale,
+EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features, int half, const void* x,
+                                 int64_t x_stride, const void* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
                                  float* kept, int64_t kept_tiles, float* lse, float* score) {
     ManyClass job = {};
-    job.rows = rows, job.classes = classes, job.features = features;
+    job.rows = rows, job.classes = classes, job.features = features, job.half = half;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
     job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
     job.normalize = normalize, job.tasks = tasks, job.lse = lse, job.score = score;
@@ -165,21 +167,28 @@ EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features
 }
 
 // The derivatives of sum_n (lse_grad_n lse_n + score_grad_n score_n); contiguous, those of classes null where not wanted.
-EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features, const float* x, int64_t x_stride,
-                                 const float* w, int64_t w_stride, const int64_t* target, const float* scale,
+EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features, int half, const void* x,
+                                 int64_t x_stride, const void* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
-                                 float* kept, int64_t kept_tiles, float* lse, const float* lse_grad, const float* score_grad, float* dx, float* dw,
+                                 float* kept, int64_t kept_tiles, float* lse, const float* lse_grad, const float* score_grad, void* dx, void* dw,
                                  float* dscale, float* dbias, float* doffset) {
     ManyClass job = {};
-    job.rows = rows, job.classes = classes, job.features = features;
+    job.rows = rows, job.classes = classes, job.features = features, job.half = half;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
     job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
     job.normalize = normalize, job.tasks = tasks, job.lse = lse;
     job.lse_grad = lse_grad, job.score_grad = score_grad;
     job.dx = dx, job.dw = dw, job.dscale = dscale, job.dbias = dbias, job.doffset = doffset;
     job.kept = kept, job.kept_tiles = kept_tiles;
-    if (dw) ask_for_large_pages(dw, 4 * classes * features);
-    return run_portions(job, most, {PACK, SLOPES, REDUCE});
+    if (dw) ask_for_large_pages(dw, (half ? 2 : 4) * classes * features);
+    if (!dw || !half || portion(kernels(), job, most) == rows) return run_portions(job, most, {PACK, SLOPES, REDUCE});
+    // Several portions of rows add to one derivative, which is rounded once.
+    Room wide(4 * classes * features);
+    if (!wide.at) return NO_MEMORY;
+    job.dw = wide.at, job.wide = 1;
+    int outcome = run_portions(job, most, {PACK, SLOPES, REDUCE});
+    for (int64_t i = 0; i < classes * features; i++) narrow(static_cast<float*>(wide.at)[i], static_cast<BFloat16*>(dw)[i]);
+    return outcome;
 }
 
 // For tests and measurements: c = a b, or c += a b; m x k by k x n, contiguous, transposed where asked.

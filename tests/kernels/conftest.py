@@ -17,3 +17,13 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip(f"not here: {request.param}")
     yield request.param
     LIBRARY.smoothmax_use_instructions(best)
+
+
+@pytest.fixture(params=("amx", *INSTRUCTIONS))
+def many_instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each of those of the many-class kernels."""
+    best = LIBRARY.smoothmax_many_instructions()
+    if LIBRARY.smoothmax_use_many_instructions(request.param.encode()):
+        pytest.skip(f"not here: {request.param}")
+    yield request.param
+    LIBRARY.smoothmax_use_many_instructions(best)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from _many_class_problems import COSINE, OPTIONS, PLAIN, SHAPES, problem
 from _native import F32, F64, needs_library
 
 from smoothmax.functional import cosface, normface
@@ -13,17 +14,6 @@ from smoothmax.kernels import many_class
 from smoothmax.kernels._library import LIBRARY
 
 pytestmark = needs_library
-INSTRUCTIONS = ("amx", "avx512", "avx2", "baseline")
-
-
-@pytest.fixture(params=INSTRUCTIONS)
-def instructions(request):
-    """Each instruction set that this processor has."""
-    best = LIBRARY.smoothmax_many_instructions()
-    if LIBRARY.smoothmax_use_many_instructions(request.param.encode()):
-        pytest.skip(f"not here: {request.param}")
-    yield request.param
-    LIBRARY.smoothmax_use_many_instructions(best)
 
 
 def product(a, b, c=None, *, turned=(False, False)):
@@ -41,7 +31,7 @@ SIZES = [(1, 1, 1), (7, 63, 65), (32, 32, 32), (33, 17, 31), (65, 128, 101), (6,
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("turned", list(itertools.product((False, True), repeat=2)), ids=str)
-def test_products_are_rounded_as_float32_is(instructions, size, turned):
+def test_products_are_rounded_as_float32_is(many_instructions, size, turned):
     """|error| <= 8 sqrt(k) u |a| |b|, a bound that one product in bfloat16 would miss 1000 times over."""
     m, n, k = size
     a, b, c = torch.randn(m, k), torch.randn(k, n), torch.randn(m, n)
@@ -51,40 +41,17 @@ def test_products_are_rounded_as_float32_is(instructions, size, turned):
     assert ((product(a, b, c, turned=turned) - exact - c).abs() <= bound).all()
 
 
-def test_products_are_as_accurate_as_those_of_torch(instructions):
+def test_products_are_as_accurate_as_those_of_torch(many_instructions):
     a, b = torch.randn(128, 512), torch.randn(512, 96)
     exact = a.double() @ b.double()
     assert (product(a, b) - exact).norm() <= 2 * (a @ b - exact).norm()
 
 
-def test_products_keep_numbers_far_apart(instructions):
+def test_products_keep_numbers_far_apart(many_instructions):
     """Three parts of eight bits hold all 24, whatever the exponent."""
     a = torch.tensor([[1 + 2.0**-23, 2.0**60, -(2.0**-60) * (1 - 2.0**-24)]]).T.contiguous()
     ones = torch.ones(1, 1)
     assert (product(a, ones) == a).all()
-
-
-OPTIONS = [
-    {"normalize": normalize, "bias": bias, "offset": offset, "per_row": per_row, "where": where}
-    for normalize, bias, offset, per_row, where in itertools.product((False, True), repeat=5)
-    if not (normalize and bias)
-]
-
-
-def problem(rows, classes, features, options, dtype=F32):
-    operands = {
-        "input": torch.randn(rows, features) / (1 if options["normalize"] else features**0.5),
-        "prototypes": torch.randn(classes, features),
-        "scale": torch.rand(rows if options["per_row"] else ()) * 4 + 1,
-    }
-    if options["bias"]:
-        operands["bias"] = torch.randn(classes)
-    if options["offset"]:
-        operands["offset"] = torch.randn(classes)
-    where = torch.rand(classes) > 0.3 if options["where"] else None
-    target = torch.randint(classes, (rows,))
-    operands = {name: tensor.to(dtype).requires_grad_() for name, tensor in operands.items()}
-    return operands, target, where, options["normalize"]
 
 
 def outcome(operands, *others, dtype):
@@ -98,29 +65,15 @@ def outcome(operands, *others, dtype):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda s: " ".join(k for k, v in s.items() if v) or "plain")
-def test_values_and_gradients_are_those_of_float64(instructions, options):
+def test_values_and_gradients_are_those_of_float64(many_instructions, options):
     given = problem(37, 301, 50, options)
     for ours, exact in zip(outcome(*given, dtype=F32), outcome(*given, dtype=F64), strict=True):
         torch.testing.assert_close(ours.double(), exact, rtol=2e-5, atol=4e-6 * exact.abs().max().item())
 
 
-PLAIN = {"normalize": False, "bias": True, "offset": True, "per_row": True, "where": False}
-COSINE = {"normalize": True, "bias": False, "offset": False, "per_row": False, "where": False}
-SHAPES = [
-    (1, 1, 1),
-    (1, 2, 1),
-    (2, 1, 7),
-    (7, 63, 65),
-    (1, 700, 33),
-    (300, 65, 16),
-    (520, 97, 8),
-    (63, 131, 513),
-]
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("options", [PLAIN, COSINE], ids=["plain", "cosine"])
-def test_odd_sizes(instructions, shape, options, monkeypatch):
+def test_odd_sizes(many_instructions, shape, options, monkeypatch):
     given = problem(*shape, options)
     exact = outcome(*given, dtype=F64)
     for threads, room in ((1, native.ROOM_BYTES), (3, 0)):
@@ -131,7 +84,7 @@ def test_odd_sizes(instructions, shape, options, monkeypatch):
             torch.testing.assert_close(ours.double(), expected, rtol=2e-5, atol=atol)
 
 
-def test_confident_rows_keep_the_others(instructions):
+def test_confident_rows_keep_the_others(many_instructions):
     """The target has e^200 times the others: it must not enter their sum, forward or backward."""
     w = torch.eye(40)
     w[0, 0] = 200.0
@@ -149,7 +102,7 @@ def test_confident_rows_keep_the_others(instructions):
     torch.testing.assert_close(slope[1:, 0], torch.full((39,), 1 / 39))
 
 
-def test_zero_rows_have_cosine_zero_and_gradient_zero(instructions):
+def test_zero_rows_have_cosine_zero_and_gradient_zero(many_instructions):
     x, w = torch.randn(5, 8), torch.randn(40, 8)
     x[2], w[3] = 0, 0
     x.requires_grad_(), w.requires_grad_()
@@ -163,7 +116,7 @@ def test_zero_rows_have_cosine_zero_and_gradient_zero(instructions):
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-13, 1e13, 1e30])
-def test_cosines_do_not_depend_on_lengths(instructions, size):
+def test_cosines_do_not_depend_on_lengths(many_instructions, size):
     """Squares of these leave the range of the kernels, which say so; plain torch takes over."""
     x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
     expected = normface(x, w, y, scale=4.0)
@@ -178,7 +131,7 @@ def test_cosines_do_not_depend_on_lengths(instructions, size):
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_numbers_that_are_none_reach_the_result(instructions, bad):
+def test_numbers_that_are_none_reach_the_result(many_instructions, bad):
     x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
     x[1, 2] = bad
     lse, _ = many_class.lse_and_target(
@@ -188,7 +141,7 @@ def test_numbers_that_are_none_reach_the_result(instructions, bad):
     assert not torch.isfinite(lse[1])
 
 
-def test_strides_and_views(instructions):
+def test_strides_and_views(many_instructions):
     x, w, y = torch.randn(6, 40)[::2, ::2], torch.randn(20, 80).T[::2], torch.tensor([0, 7, 39])
     assert not x.is_contiguous()
     assert not w.is_contiguous()
@@ -197,7 +150,7 @@ def test_strides_and_views(instructions):
     assert ours.item() == same.item()
 
 
-def test_frozen_prototypes_get_no_gradient(instructions):
+def test_frozen_prototypes_get_no_gradient(many_instructions):
     x, w, y = torch.randn(6, 20, requires_grad=True), torch.randn(90, 20), torch.randint(90, (6,))
     alone = torch.autograd.grad(normface(x, w, y, scale=8.0), x)[0]
     both = torch.autograd.grad(normface(x, w.requires_grad_(), y, scale=8.0), (x, w))[0]
@@ -210,7 +163,7 @@ def test_two_runs_are_equal_bit_for_bit():
         assert (a == b).all()
 
 
-def test_backward_twice_and_a_graph_of_the_gradient(instructions):
+def test_backward_twice_and_a_graph_of_the_gradient(many_instructions):
     x, w, y = torch.randn(6, 20), torch.randn(90, 20), torch.randint(90, (6,))
     given = [t.requires_grad_() for t in (x, w)]
     loss = cosface(*given, y, scale=8.0, margin=0.2)
@@ -251,7 +204,7 @@ def test_gradients_agree_with_plain_cross_entropy_at_scale_64():
         assert (ours - expected).norm() <= 4e-6 * expected.norm()
 
 
-def test_float32_is_right_under_every_transform(instructions):
+def test_float32_is_right_under_every_transform(many_instructions):
     x, w, y = torch.randn(5, 8), torch.randn(40, 8), torch.arange(5)
 
     def loss(x, w):
@@ -283,7 +236,7 @@ def test_fake_tensors_have_shapes():
 
 
 @pytest.mark.parametrize("tiles", [0, 1, 2, 100])
-def test_kept_products_change_no_bit(instructions, tiles, monkeypatch):
+def test_kept_products_change_no_bit(many_instructions, tiles, monkeypatch):
     """Backward reads what was kept, and computes the rest again, exactly as forward did."""
     given = problem(40, 700, 24, COSINE)
     monkeypatch.setattr(native, "KEPT_BYTES", 0)

@@ -52,7 +52,8 @@ def lse_and_target(
     hold all scores at once.
 
     Args:
-        input: features; float16 and bfloat16 are computed in float32.
+        input: features; float16 and bfloat16 are computed in float32. If the prototypes are bfloat16 too, no
+            float32 copy of either is made on compiled kernels, and gradients are rounded once.
         prototypes: (C, D), or (C, K, D) for K sub-centres of a class, of which the nearest counts.
         target: y, one class index per row.
         scale: k > 0, a number or a tensor that broadcasts against `target`.
@@ -216,7 +217,7 @@ def _operands(
     bias: Tensor | None,
     prior: Tensor | None,
 ) -> many_class.Operands:
-    """All in one dtype, rows flattened, the prior's logarithm as the offset."""
+    """In one dtype, or bfloat16 features and prototypes as they are; rows flattened, ln prior the offset."""
     for name, tensor in (("bias", bias), ("prior", prior)):
         check_per_class(name, tensor, prototypes.shape[:1])
     dtype = torch.promote_types(widen(input).dtype, widen(prototypes).dtype)
@@ -228,7 +229,9 @@ def _operands(
         "bias": bias,
         "offset": None if prior is None else prior.to(dtype).log(),
     }
-    return {name: tensor.to(dtype) for name, tensor in given.items() if tensor is not None}
+    present = {name: tensor for name, tensor in given.items() if tensor is not None}
+    halves = {"input", "prototypes"} if input.dtype == prototypes.dtype == torch.bfloat16 else ()
+    return {name: tensor if name in halves else tensor.to(dtype) for name, tensor in present.items()}
 
 
 def check_per_class(name: str, values: Tensor | None, shape: torch.Size) -> None:
@@ -264,11 +267,12 @@ def _flat_mask(where: Tensor, rows: torch.Size, classes: int) -> Tensor:
 def _shares(weight: Tensor | None, prototypes: Tensor) -> Tensor:
     """What each class has of the smoothed mass."""
     classes = len(prototypes)
-    return (prototypes.new_ones(classes) if weight is None else weight) / classes
+    return (widen(prototypes.new_ones(classes)) if weight is None else weight) / classes
 
 
 def _weighted_logits(operands: many_class.Operands, shares: Tensor, normalize: bool) -> Tensor:
     """Per row sum_c share_c logit_c: one product with the mean prototype; sub-centres need every score."""
+    operands = many_class.widened(operands)
     x, w, k = (operands[name] for name in ("input", "prototypes", "scale"))
     x, w = (unit(x), unit(w)) if normalize else (x, w)
     nearest = w.ndim == 3

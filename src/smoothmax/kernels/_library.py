@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 6
+VERSION = 8
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
@@ -102,7 +102,7 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_use_instructions.argtypes = [ctypes.c_char_p]
     library.smoothmax_use_threads.argtypes = [pointer]
     library.smoothmax_apply.argtypes = [flag, flag, pointer, pointer, integer]
-    matrices = [*[integer] * 3, *[pointer, integer] * 2]  # rows, classes, features; x and w
+    matrices = [*[integer] * 3, flag, *[pointer, integer] * 2]  # rows, classes, features; half; x and w
     head = [*matrices, *[pointer] * 4, flag, integer, integer, pointer, integer]
     library.smoothmax_many_kept.argtypes = [*[integer] * 3, flag, *[integer] * 3, pointer]
     library.smoothmax_many_kept.restype = integer

@@ -1,4 +1,7 @@
-"""The many-class primitive on the compiled kernels: float32 on the CPU, one prototype per class.
+"""The many-class primitive on the compiled kernels: float32 or bfloat16 on the CPU, one prototype per class.
+
+Features and prototypes that are both bfloat16 are read where they lie; products of two such numbers are
+exact, sums, exponentials and gradients are float32, and gradients are rounded once, when they are written.
 
 The library refuses numbers whose squares leave float32's range, nan and infinities among them: `values` and
 `slopes` then give None, and the caller computes in plain torch, which gives what IEEE arithmetic gives.
@@ -48,17 +51,26 @@ def serves(operands: dict[str, Tensor], where: Tensor | None) -> bool:
         return False
     if operands["prototypes"].ndim != 2 or (where is not None and where.ndim != 1):
         return False
-    return all(map(_fits, operands.values()))
+    halves = {"input", "prototypes"} if are_halves(operands) else set()
+    return all(
+        _fits(tensor, torch.bfloat16 if name in halves else torch.float32)
+        for name, tensor in operands.items()
+    )
 
 
-def _fits(tensor: Tensor) -> bool:
+def are_halves(operands: dict[str, Tensor]) -> bool:
+    """Whether features and prototypes are both bfloat16."""
+    return operands["input"].dtype == operands["prototypes"].dtype == torch.bfloat16
+
+
+def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
     return (
         type(tensor) in (Tensor, torch.nn.Parameter)
         and tensor.is_cpu
         and tensor.layout is torch.strided
-        and tensor.dtype == torch.float32
+        and tensor.dtype == dtype
         and tensor.numel() > 0
-        and tensor.data_ptr() % 4 == 0
+        and tensor.data_ptr() % tensor.element_size() == 0
     )
 
 
@@ -112,7 +124,7 @@ def slopes(
     problem = _Problem(operands, target, where, normalize, found.kept)
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
-        torch.empty(operands["input"].shape),
+        torch.empty(operands["input"].shape, dtype=operands["input"].dtype),
         empty_like(operands["prototypes"].contiguous(), GRADIENT_BYTES) if prototypes else None,
         torch.empty(rows),
         torch.empty(classes) if "bias" in operands else None,
@@ -152,7 +164,7 @@ class _Problem:
         ]
         self.tensors = (x, w, vectors)
         self.arguments = (
-            *(len(x), len(w), x.shape[-1]),
+            *(len(x), len(w), x.shape[-1], are_halves(operands)),
             *(x.data_ptr(), x.stride(0), w.data_ptr(), w.stride(0)),
             *(None if vector is None else vector.data_ptr() for vector in vectors),
             *(normalize, kept.tasks, ROOM_BYTES, kept.products.data_ptr(), len(kept.products)),

@@ -6,10 +6,10 @@ Notation: N rows, C classes, D features, K sub-centres of a class, T classes of 
     logit_nj = scale_n score_nj + offset_j
 
 The tensors travel as a dict, `Operands`, so that absent ones cost nothing and derivatives come back by name.
-Float32 on the CPU goes to the compiled kernels where they are: tile by tile, once more in backward, in a
-workspace that does not grow with C. Everything else is plain torch, small problems in one piece, larger ones
-by the same tiling. A graph of the gradient, forward mode, vmap and torch.compile always take the one piece,
-which is right under all of them.
+Float32 and bfloat16 on the CPU go to the compiled kernels where they are: tile by tile, once more in
+backward, in a workspace that does not grow with C. Everything else is plain torch, small problems in one
+piece, larger ones by the same tiling. A graph of the gradient, forward mode, vmap and torch.compile always
+take the one piece, which is right under all of them.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,8 @@ def lse_and_target(
     """Per row ln sum_{j != y} exp(logit_j) and the score of y; -inf where there is no other class.
 
     Args:
-        operands: see `Operands`; all of one floating dtype. A normalised "input" is normalised here.
+        operands: see `Operands`; all of one dtype, float32 or wider, or "input" and "prototypes" bfloat16 and
+            the others float32. A normalised "input" is normalised here.
         target: (N,), y in range.
         where: (N, C) or (C,), the classes that count, or None. The target itself needs no leave.
         normalize: whether scores are cosines.
@@ -76,7 +77,7 @@ def _composite(
     operands: Operands, target: Tensor, where: Tensor | None, normalize: bool
 ) -> tuple[Tensor, Tensor]:
     """The same in plain torch."""
-    operands = _directed(operands, normalize)
+    operands = _directed(widened(operands), normalize)
     x, w = operands["input"], operands["prototypes"]
     cut = plan(len(x), w.shape[:-1].numel(), x.shape[-1], x.element_size())
     if cut.dense or torch.compiler.is_compiling():
@@ -84,6 +85,12 @@ def _composite(
     subcentres = w.shape[1] if w.ndim == 3 else 1
     tile = max(1, cut.tile // subcentres)
     return Tiled.apply(tuple(operands), target, where, normalize, tile, *operands.values())
+
+
+def widened(operands: Operands) -> Operands:
+    """Bfloat16 in float32."""
+    halves = {name: tensor for name, tensor in operands.items() if tensor.dtype == torch.bfloat16}
+    return operands | {name: tensor.float() for name, tensor in halves.items()}
 
 
 def _directed(operands: Operands, normalize: bool) -> Operands:
@@ -126,7 +133,7 @@ class _Native(torch.autograd.Function):
 def _whole(
     target: Tensor, where: Tensor | None, normalize: bool
 ) -> Callable[[Operands], tuple[Tensor, Tensor]]:
-    return lambda given: dense(_directed(given, normalize), target, where, normalize)
+    return lambda given: dense(_directed(widened(given), normalize), target, where, normalize)
 
 
 def _slopes(ctx, operands, target, where, found, grads) -> dict[str, Tensor | None]:
