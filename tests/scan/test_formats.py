@@ -117,10 +117,10 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, form):
         (SCORES[:, 0], "must be of shape"),
         (SCORES[None], "must be of shape"),
         (SCORES[:0], "at least one row"),
-        (LABELS[:, None], "must hold floats"),
+        (LABELS[:, None], "scores must be floats, got int64. Save scores.astype"),
         (np.asfortranarray(SCORES), "column by column"),
-        (SCORES.astype(complex), "must hold numbers"),
-        (np.array([[object()]]), "must hold numbers"),
+        (SCORES.astype(complex), "scores must be floats, got complex128"),
+        (np.array([[object()]]), "scores must be floats, got Python objects"),
     ],
 )
 def test_arrays_that_are_no_scores_are_refused(tmp_path, array, said):

@@ -61,8 +61,8 @@ def check_knobs(scale: float, margin: float) -> None:
     check_finite("margin", margin, "It is taken off the target's score.")
 
 
-def measured_rows(z: Tensor, target: Tensor | None, k: float, margin: float) -> dict[str, Tensor]:
-    """`row_measures` of scores that are checked."""
+def measured_rows(z: Tensor, target: Tensor | None, k: float, margin: float | Tensor) -> dict[str, Tensor]:
+    """`row_measures` of scores that are checked; a margin for each row too."""
     measured = _without_target(z, k)
     return measured if target is None else measured | _with_target(z, target.long(), k, margin)
 
@@ -90,7 +90,7 @@ def _without_target(z: Tensor, k: float) -> dict[str, Tensor]:
     }
 
 
-def _with_target(z: Tensor, target: Tensor, k: float, margin: float) -> dict[str, Tensor]:
+def _with_target(z: Tensor, target: Tensor, k: float, margin: float | Tensor) -> dict[str, Tensor]:
     own = z.gather(1, target.unsqueeze(1)).squeeze(1)
     others = z.scatter(1, target.unsqueeze(1), -math.inf)
     best = others.amax(-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from smoothmax._errors import BadInput
 from smoothmax.lab.data.checks import encode_labels
 from smoothmax.scan.formats import Wanted, open_table
-from smoothmax.scan.inputs import EMBEDDING_KEYS, LABEL_KEYS, column
+from smoothmax.scan.inputs import EMBEDDING_KEYS, LABEL_KEYS, check_width, column
 from smoothmax.scan.sources import Held, Table
 from smoothmax.scan.state import digest_of
 
@@ -69,7 +69,8 @@ def open_data(
     if path is None:
         table = _in_memory(embeddings)
     else:
-        table = open_table(path, Wanted("--key", key, EMBEDDING_KEYS, 2, scratch))
+        table = open_table(path, Wanted("embeddings", "--key", key, EMBEDDING_KEYS, 2, scratch))
+    check_width(table)
     codes, classes, notes = _encoded(labels, path, len(table), "labels", LABEL_KEYS, scratch)
     if set(classes) == {classes[0]}:
         raise BadInput(f"labels must name at least two classes, all are {classes[0]!r}. Check the labels.")

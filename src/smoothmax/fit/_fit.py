@@ -21,6 +21,7 @@ from smoothmax.fit._settings import FitSettings
 from smoothmax.fit._split import validation_rows
 from smoothmax.fit._training import Training, Watch
 from smoothmax.scale import loss_floor
+from smoothmax.scan.margin import Margin, remarks
 from smoothmax.scan.results import plain, temperatures
 from smoothmax.scan.saved_head import SavedHead
 
@@ -133,14 +134,15 @@ def _fitted(data: FitData, settings: FitSettings, folder: Path, resume: bool, wa
         training.load()
     ended = training.run(watch)
     head = training.head.eval()
-    margin = settings.margin if settings.head == "cosine" and settings.imbalance != "margins" else 0.0
+    margin = margin_of(head, settings)
     tally = tallied(head, val or train, data.codes, margin)
     measures = tally.measures()
     found = verdict(measures, dim=training.problem.dim)
     results = _results(data, settings, training, ended, measures, found) | {
         "temperature": temperatures(tally)
     }
-    results |= {"sentences": _sentences(results, measures, found)}
+    said = [*_sentences(results, measures, found), *remarks(margin, settings.imbalance), *data.notes]
+    results |= {"sentences": said}
     return Fitted(head, _saved(head, data, settings, margin, results), measures, found, results)
 
 
@@ -209,11 +211,17 @@ def _sentences(r: dict, m: Measures, found: Verdict) -> list[str]:
             f"For probabilities that are right on average multiply scores by {sharper:.3g} instead: loss "
             f"{best['nll']:.4g}."
         )
-    return [*said, f"Smoothness: {found}", *r["notes"]]
+    return [*said, f"Smoothness: {found}"]
 
 
-def _saved(head: Head, data: FitData, settings: FitSettings, margin: float, results: dict) -> SavedHead:
-    margins = getattr(head, "m2" if settings.head == "arcface" else "margin", None)
+def margin_of(head: Head, settings: FitSettings) -> Margin:
+    """What the head's loss takes off the target's score."""
+    angular = settings.head == "arcface"
+    return Margin(getattr(head, "m2" if angular else "margin", 0.0), angular)
+
+
+def _saved(head: Head, data: FitData, settings: FitSettings, margin: Margin, results: dict) -> SavedHead:
+    one = not margin.angular and not isinstance(margin.value, Tensor)
     return SavedHead(
         head=settings.head,
         kind=head.kind,
@@ -221,10 +229,10 @@ def _saved(head: Head, data: FitData, settings: FitSettings, margin: float, resu
         bias=None if head.bias is None else head.bias.detach().clone(),
         classes=data.classes,
         scale=results["scale"],
-        margin=margin,
+        margin=margin.least if one else 0.0,
         rule=results["rule"],
         settings=results["settings"],
         results={name: value for name, value in results.items() if name not in ("measures", "settings")},
         version=__version__,
-        margins=margins if isinstance(margins, Tensor) else None,
+        margins=margin.value if isinstance(margin.value, Tensor) else None,
     )

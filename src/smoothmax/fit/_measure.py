@@ -10,6 +10,7 @@ from smoothmax.fit._rows import Rows
 from smoothmax.fit._rules import Head, scale_now
 from smoothmax.functional import softmax_cross_entropy
 from smoothmax.scan.kernel import block_measures, temperature_nll
+from smoothmax.scan.margin import Margin
 from smoothmax.scan.tally import Settings, Tally
 from smoothmax.scan.work import SAMPLED_ROWS
 
@@ -50,16 +51,17 @@ def score(head: Head, rows: Rows, codes: np.ndarray) -> Score:
 
 
 @torch.no_grad()
-def tallied(head: Head, rows: Rows, codes: np.ndarray, margin: float) -> Tally:
+def tallied(head: Head, rows: Rows, codes: np.ndarray, margin: Margin) -> Tally:
     """The measures of all rows, as a diagnosis takes them."""
     head.eval()
-    settings = Settings(head.kind, scale_now(head), margin, head.num_classes, targets=True)
+    settings = Settings(head.kind, scale_now(head), margin.least, head.num_classes, targets=True)
     tally, seen, stride = Tally(settings), 0, -(-int(rows.wanted.sum()) // SAMPLED_ROWS)
     for features, numbers in rows.batches(max(1, CHUNK // head.num_classes)):
         target = torch.from_numpy(codes[numbers])
         z, picked = head.scores(features), torch.arange(-seen % stride, len(target), stride)
         nll = temperature_nll(z[picked], target[picked], settings.scale)
-        tally.add(block_measures(z, target, settings.scale, margin), target, nll)
+        measures = block_measures(z, target, settings.scale, margin.taken_off(z, target))
+        tally.add(measures, target, nll)
         seen += len(target)
     return tally
 

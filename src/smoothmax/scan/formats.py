@@ -6,9 +6,11 @@ import os
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -28,6 +30,7 @@ class Wanted(NamedTuple):
     """Which array of a file is to be read.
 
     Attributes:
+        what: what it holds, for messages, in the plural.
         flag: the option that names it, for messages.
         key: its name, or None.
         usual: names to try without one.
@@ -36,6 +39,7 @@ class Wanted(NamedTuple):
         text: whether labels may be text beside whole numbers.
     """
 
+    what: str
     flag: str
     key: str | None
     usual: tuple[str, ...]
@@ -96,26 +100,38 @@ def _check_segment(segment: Segment, first: Segment, wanted: Wanted) -> None:
     if len(segment.shape) != wanted.ndim or 0 in segment.shape:
         shape = "(rows, columns)" if wanted.ndim == 2 else "(rows,)"
         raise BadInput(
-            f"{segment.source}: the array must be of shape {shape}, got {segment.shape}. Reshape it."
+            f"{segment.source}: {wanted.what} must be of shape {shape}, got {segment.shape}. Reshape them."
         )
     if segment.shape[1:] != first.shape[1:]:
         raise BadInput(
             f"{segment.source}: all shards must have one number of columns, got {segment.shape[1]} and "
             f"{first.shape[1]} in {first.source}. Check that they come from one run."
         )
-    whole = segment.kind != BFLOAT16 and np.dtype(segment.kind).kind in ("iubUSO" if wanted.text else "iu")
-    if (wanted.ndim == 1) != whole:
-        labels = "whole numbers or text" if wanted.text else "class indices, whole numbers"
-        rule = labels if wanted.ndim == 1 else "floats"
-        raise BadInput(
-            f"{segment.source}: {wanted.flag} must hold {rule}, got {segment.kind}. Convert and save them."
-        )
+    _check_kind(segment.kind, segment.source, wanted)
+
+
+def _check_kind(kind: str, source: str, wanted: Wanted) -> None:
+    """Floats for vectors; whole numbers, and text where it may be, for labels."""
+    letter = "f" if kind == BFLOAT16 else np.dtype(kind).kind
+    if letter in (("f",) if wanted.ndim == 2 else "iubUSO" if wanted.text else "iu"):
+        return
+    _refuse_kind(kind if kind == BFLOAT16 else np.dtype(kind).name, source, wanted)
+
+
+def _refuse_kind(name: str, source: str, wanted: Wanted) -> NoReturn:
+    if wanted.ndim == 2:
+        rule, way_out = "floats", f"Save {wanted.what}.astype('float32')"
+    elif wanted.text:
+        rule, way_out = "whole numbers or text", f"Save {wanted.what}.astype('int64') or .astype(str)"
+    else:
+        rule, way_out = "class indices, whole numbers", f"Save {wanted.what}.astype('int64')"
+    raise BadInput(f"{source}: {wanted.what} must be {rule}, got {name}. {way_out}.")
 
 
 def _read_npy(path: Path, wanted: Wanted) -> list[Segment]:
     if wanted.key is not None:
         raise BadInput(
-            f"{path}: a .npy file holds one array and has no names, got {wanted.flag} {wanted.key}."
+            f"{path}: a .npy file holds one array and has no names, got {wanted.flag} {wanted.key}. Leave it out."
         )
     return [_npy(path, 0, str(path), wanted)]
 
@@ -135,8 +151,9 @@ def _npy(path: Path, start: int, source: str, wanted: Wanted) -> Mapped:
             offset = file.tell()
     except Exception as error:  # numpy raises EOFError, OSError, ValueError or a tokenizer's error here.
         unreadable(path, error)
-    if dtype.kind not in ("fiubUS" if wanted.text else "fiu"):
-        raise BadInput(f"{source}: the array must hold numbers, got {dtype}. Save them as float32 or int64.")
+    if dtype.hasobject:
+        _refuse_kind("Python objects, which are not read since they can run code", source, wanted)
+    _check_kind(dtype.str, source, wanted)
     if columns_first and len(shape) > 1:
         raise BadInput(f"{source}: the array lies column by column. Save numpy.ascontiguousarray(array).")
     return Mapped(str(path), offset, dtype.str, shape, source)
@@ -167,9 +184,18 @@ def _unpacked(path: Path, info: zipfile.ZipInfo, scratch: Path) -> Path:
     target = scratch / f"{path.stem}-{_stem(info.filename)}-{info.CRC:08x}.npy".replace(os.sep, "-")
     if not target.exists():
         scratch.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(path) as archive, archive.open(info) as packed:
+        with zipfile.ZipFile(path) as archive, _intact(path, info), archive.open(info) as packed:
             write_atomically(target, lambda file: shutil.copyfileobj(packed, file, 1 << 20))
     return target
+
+
+@contextmanager
+def _intact(path: Path, info: zipfile.ZipInfo) -> Iterator[None]:
+    """What a broken archive raises while it is unpacked becomes a line; a full disk stays what it is."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        unreadable(path, error, _stem(info.filename))
 
 
 def _read_safetensors(path: Path, wanted: Wanted) -> list[Segment]:

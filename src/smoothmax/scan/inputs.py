@@ -10,6 +10,7 @@ from torch import Tensor
 from smoothmax._errors import BadInput
 from smoothmax._scores import Kind
 from smoothmax.scan.formats import Wanted, names_in, open_table
+from smoothmax.scan.margin import NO_MARGIN, Margin
 from smoothmax.scan.projection import Projection, unit_rows
 from smoothmax.scan.saved_head import SavedHead, load_head
 from smoothmax.scan.sources import Held, Table
@@ -33,22 +34,32 @@ def job_of(options: Namespace, scratch: Path) -> Job:
     _check_options(options, embeddings=embeddings)
     path = Path(options.file).expanduser()
     usual = EMBEDDING_KEYS if embeddings else SCORE_KEYS
-    scores = open_table(path, Wanted("--key", options.key, usual, 2, scratch))
+    what = "embeddings" if embeddings else "scores"
+    scores = open_table(path, Wanted(what, "--key", options.key, usual, 2, scratch))
+    if embeddings:
+        check_width(scores)
     head = None if options.head is None else load_head(options.head)
     labels = _labels(options.labels, path, len(scores), scratch, head)
     projection = _projection(options, head, scores, scratch) if embeddings else None
     kind: Kind = options.kind if projection is None else "cosines" if projection.cosines else "logits"
     num_classes = scores.width if projection is None else len(projection)
     if num_classes < 2:
-        raise BadInput(f"{path}: there must be at least two classes, got {num_classes}.")
-    scale, margin = _knobs(options, head)
-    settings = Settings(kind, scale, margin, num_classes, labels is not None)
-    return Job(scores, labels, projection, settings, usual_block(max(scores.width, num_classes)))
+        raise BadInput(
+            f"{path}: there must be at least two classes, one to a column, got {num_classes}. A single score "
+            "s of two classes is the pair (0, s)."
+        )
+    _check_margin(options.margin, kind)
+    scale, margin, remarks = _knobs(options, head)
+    settings = Settings(kind, scale, margin.least, num_classes, labels is not None)
+    block = usual_block(max(scores.width, num_classes))
+    return Job(scores, labels, projection, settings, block, margin, remarks)
 
 
 def _check_options(options: Namespace, *, embeddings: bool) -> None:
-    if options.margin is not None and not math.isfinite(options.margin):
-        raise BadInput(f"--margin must be a finite number, got {options.margin}.")
+    if options.dim == 1:
+        raise BadInput("--dim must be at least 2, got 1: cosines of one number are 1 and -1. Leave it out.")
+    if options.prototypes_key is not None and options.prototypes is None:
+        raise BadInput("--prototypes-key names an array in --prototypes, which is not given. Give both.")
     for flag, given in (("--prototypes", options.prototypes), ("--head", options.head)):
         if not embeddings and given is not None:
             raise BadInput(f"{flag} belongs to --kind embeddings, got --kind {options.kind}. Leave it out.")
@@ -67,12 +78,30 @@ def _check_options(options: Namespace, *, embeddings: bool) -> None:
         )
 
 
-def _knobs(options: Namespace, head: SavedHead | None) -> tuple[float, float]:
-    """Scale and margin: as given, else those of the head."""
-    usual = (1.0, 0.0) if head is None else (head.scale, head.margin)
-    given = (options.scale, options.margin)
-    scale, margin = (known if own is None else own for own, known in zip(given, usual, strict=True))
-    return scale, margin
+def _check_margin(margin: float | None, kind: Kind) -> None:
+    if margin is None:
+        return
+    if not 0 <= margin < math.inf:
+        raise BadInput(
+            f"--margin must be at least 0 and finite, got {margin:g}. It is what the loss took off the "
+            "target's score."
+        )
+    if kind == "cosines" and margin >= 2:
+        raise BadInput(
+            f"--margin must be below 2, as far as cosines lie apart, got {margin:g}. Angles are not in "
+            "degrees here: for an angle m give 1 - cos(m)."
+        )
+
+
+def _knobs(options: Namespace, head: SavedHead | None) -> tuple[float, Margin, tuple[str, ...]]:
+    """Scale and margin, as given, else those of the head; and what is to be said of them."""
+    scale, margin, remarks = 1.0, NO_MARGIN, ()
+    if head is not None:
+        scale, margin, remarks = head.scale, head.own_margin, tuple(head.remarks())
+    if options.margin is not None:
+        own, margin = margin, Margin(options.margin)
+        remarks = tuple(said for said in remarks if said not in own.remarks())
+    return scale if options.scale is None else options.scale, margin, remarks
 
 
 def _labels(
@@ -101,9 +130,12 @@ def column(
         scratch: folder for what has to be unpacked.
         text: whether it may be text.
     """
-    names = names_in(rows_of)
+    names, what = names_in(rows_of), flag.removeprefix("--")
     if given in names:
-        table, where = open_table(rows_of, Wanted(flag, given, (), 1, scratch, text)), f"{rows_of} [{given}]"
+        table, where = (
+            open_table(rows_of, Wanted(what, flag, given, (), 1, scratch, text)),
+            f"{rows_of} [{given}]",
+        )
     else:
         path = Path(given).expanduser()
         if not path.exists():
@@ -111,7 +143,7 @@ def column(
             raise BadInput(
                 f"{flag} must be a name in {rows_of}{known} or a file, got {given!r}, which is neither."
             )
-        table, where = open_table(path, Wanted(flag, None, usual, 1, scratch, text)), given
+        table, where = open_table(path, Wanted(what, flag, None, usual, 1, scratch, text)), given
     if len(table) != rows:
         raise BadInput(
             f"{where}: there must be one entry of {flag} for each row, got {len(table):,} for {rows:,} in "
@@ -125,7 +157,8 @@ def _projection(options: Namespace, head: SavedHead | None, embeddings: Table, s
     if head is not None:
         return _of_head(head, options.head, embeddings)
     path = Path(options.prototypes).expanduser()
-    table = open_table(path, Wanted("--prototypes-key", options.prototypes_key, PROTOTYPE_KEYS, 2, scratch))
+    wanted = Wanted("prototypes", "--prototypes-key", options.prototypes_key, PROTOTYPE_KEYS, 2, scratch)
+    table = open_table(path, wanted)
     if table.width != embeddings.width:
         raise BadInput(
             f"{path}: prototypes must have as many columns as the embeddings, {embeddings.width}, got "
@@ -155,6 +188,15 @@ def _directions(rows: Tensor, path: Path) -> Tensor:
             f"{rows[bad].norm().item():g}. Check that the head was trained."
         )
     return units
+
+
+def check_width(embeddings: Table) -> None:
+    """Raise where embeddings are single numbers."""
+    if embeddings.width < 2:
+        raise BadInput(
+            f"{embeddings.segments[0].source}: embeddings must be of at least 2 numbers, got {embeddings.width} "
+            "in each row: their cosines are 1 and -1. Check that these are the embeddings."
+        )
 
 
 def files_of(job: Job) -> list[str]:

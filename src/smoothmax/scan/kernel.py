@@ -34,14 +34,14 @@ class NotFinite(ValueError):
         self.row = row
 
 
-def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float) -> dict[str, Tensor]:
+def block_measures(z: Tensor, target: Tensor | None, k: float, margin: float | Tensor) -> dict[str, Tensor]:
     """`row_measures` in float64, with `top` and `low`, the largest and the least score, and `target_lead`.
 
     Args:
         z: rows of at least two scores; -inf masks.
         target: class indices, int64.
         k: sharpness.
-        margin: taken off the target's score.
+        margin: taken off the target's score: a number, or one for each row.
 
     Raises:
         NotFinite: a row holds nan or +inf.
@@ -146,7 +146,7 @@ def _whole(r: RowStatistics, n: int, k: float) -> dict[str, Tensor]:
     }
 
 
-def _against(r: RowStatistics, k: float, margin: float) -> dict[str, Tensor]:
+def _against(r: RowStatistics, k: float, margin: float | Tensor) -> dict[str, Tensor]:
     """The measures of the target against the others."""
     ahead = r.own - r.best
     behind = r.mass.log() + k * (margin - ahead)
@@ -164,11 +164,16 @@ def _against(r: RowStatistics, k: float, margin: float) -> dict[str, Tensor]:
 
 
 def _repaired(
-    found: dict[str, Tensor], odd: Tensor, z: Tensor, target: Tensor | None, k: float, margin: float
+    found: dict[str, Tensor],
+    odd: Tensor,
+    z: Tensor,
+    target: Tensor | None,
+    k: float,
+    margin: float | Tensor,
 ) -> dict[str, Tensor]:
     """The few rows whose target, or all of whose other classes, are masked: measured the slow way."""
     y = None if target is None else target[odd]
-    exact = measured_rows(z[odd], y, k, margin)
+    exact = measured_rows(z[odd], y, k, margin[odd] if isinstance(margin, Tensor) else margin)
     exact |= {"top": z[odd].amax(-1), "low": z[odd].amin(-1)}
     if y is not None:
         exact["target_lead"] = exact["target_score"] - exact["best_other_score"]

@@ -63,7 +63,7 @@ def results_of(job: Job, tally: Tally, *, kind: str, dim: int | None) -> dict:
             "histograms": _histograms(tally),
             "reliability": reliability(tally) if job.settings.targets else None,
             "temperature": temperatures(tally) if job.settings.targets else None,
-            "sentences": sentences(tally, found),
+            "sentences": [*sentences(tally, found), *job.remarks],
         }
     )
 

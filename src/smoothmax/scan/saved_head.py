@@ -17,6 +17,7 @@ from smoothmax.lab.atomic import write_atomically
 from smoothmax.lab.data.checks import name_rows
 from smoothmax.lab.data.dataset import needs
 from smoothmax.lab.data.readers import check_file, unreadable
+from smoothmax.scan.margin import Margin, remarks
 
 #: What the metadata call the format; another number is another format.
 FORMAT = "smoothmax head 1"
@@ -61,6 +62,17 @@ class SavedHead:
     results: dict = field(repr=False)
     version: str
     margins: Tensor | None = None
+
+    @property
+    def own_margin(self) -> Margin:
+        """The margin that it was trained with."""
+        angular = self.head == "arcface"
+        number = float(self.settings.get("margin", 0.0)) if angular else self.margin
+        return Margin(number if self.margins is None else self.margins, angular)
+
+    def remarks(self) -> list[str]:
+        """What a diagnosis of this head has to say beside its numbers."""
+        return remarks(self.own_margin, self.settings.get("imbalance", "none"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, which appears whole or not at all."""
@@ -136,6 +148,11 @@ def load_head(path: str | os.PathLike[str]) -> SavedHead:
     """
     path = Path(path).expanduser()
     check_file(path)
+    if path.suffix.lower() != ".safetensors":
+        raise BadInput(
+            f"{path}: a head must be a .safetensors file that `smoothmax fit` wrote, got "
+            f"{path.suffix or 'no extension'!r}. Give other prototypes as --prototypes."
+        )
     with needs(f"{path}: reading a head", "cli"):
         from safetensors import safe_open
     try:

@@ -223,6 +223,10 @@ class Table:
         """The number of each segment's first row."""
         return list(accumulate((segment.shape[0] for segment in self.segments), initial=0))[:-1]
 
+    def holding(self, row: int) -> Segment:
+        """The segment that a row is in."""
+        return self.segments[bisect.bisect_right(self.starts, row) - 1]
+
     def read(self, start: int, stop: int) -> Tensor:
         """Rows start to stop, across segments."""
         starts, parts = self.starts, []

@@ -29,6 +29,7 @@ def fingerprint(job: Job) -> dict[str, str]:
         "scores": digest_of(job.scores),
         "labels": "none" if job.labels is None else digest_of(job.labels),
         "settings": json.dumps(asdict(job.settings), sort_keys=True),
+        "margin": "a number" if job.margin is None else job.margin.digest(),
         "prototypes": "none" if job.projection is None else job.projection.digest(),
     }
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from smoothmax._errors import BadInput
 from smoothmax._scores import as_scores
 from smoothmax.scan.kernel import NotFinite, block_measures, temperature_nll
+from smoothmax.scan.margin import Margin
 from smoothmax.scan.projection import Projection
 from smoothmax.scan.sources import Table
 from smoothmax.scan.tally import Settings, Tally
@@ -40,6 +41,8 @@ class Job:
         projection: what makes scores of embeddings, else None.
         settings: how rows are measured.
         block_rows: rows in a block.
+        margin: what the loss takes off the target's score; None for the number in `settings`.
+        remarks: what is to be said beside the results, one sentence each.
     """
 
     scores: Table
@@ -47,6 +50,8 @@ class Job:
     projection: Projection | None
     settings: Settings
     block_rows: int
+    margin: Margin | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def stride(self) -> int:
@@ -97,7 +102,7 @@ def measured(job: Job, task: Task) -> Tally:
             _add_block(job, tally, block, first + row)
         except BadInput:
             raise
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise BadInput(_named(str(error), segment.source, row, first + row)) from error
         row += len(block)
     if row != task.stop:
@@ -111,7 +116,7 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
     z = _scores(job, block, first)
     target = None if job.labels is None else _target(job, first, len(z))
     try:
-        rows = block_measures(z, target, s.scale, s.margin)
+        rows = block_measures(z, target, s.scale, _margin(job, z, target))
     except NotFinite as error:
         row = first + error.row
         raise ValueError(
@@ -126,6 +131,12 @@ def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
     tally.add(rows, target, temperature_nll(z[picked], target[picked], s.scale))
 
 
+def _margin(job: Job, z: Tensor, target: Tensor | None) -> float | Tensor:
+    if job.margin is None or target is None:
+        return job.settings.margin
+    return job.margin.taken_off(z, target)
+
+
 def _scores(job: Job, block: Tensor, first: int) -> Tensor:
     """Scores as softmax takes them; nan, inf and cosines beyond 1 are found later."""
     if job.projection is not None:
@@ -135,13 +146,15 @@ def _scores(job: Job, block: Tensor, first: int) -> Tensor:
 
 def _target(job: Job, first: int, count: int) -> Tensor:
     labels, n = job.labels, job.settings.num_classes
-    target = labels.read(first, first + count).long()  # type: ignore[union-attr]
+    assert labels is not None
+    target = labels.read(first, first + count).long()
     outside = (target < 0) | (target >= n)
     if outside.any():
         row = int(outside.nonzero()[0])
-        raise IndexError(
-            f"labels must be class indices from 0 to {n - 1}, got {target[row].item()} in row {first + row}. "
-            "Drop the rows that have no class, or check that labels and scores belong together."
+        raise BadInput(
+            f"{labels.holding(first + row).source}: labels must be class indices from 0 to {n - 1}, got "
+            f"{target[row].item()} in row {first + row}, counted from 0 through all shards. Drop the rows that "
+            "have no class, or check that labels and scores belong together."
         )
     return target
 
