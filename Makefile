@@ -23,7 +23,7 @@ help:  ## say what the targets do
 setup: .venv/.installed-dev  ## everything a developer needs
 
 demo: .venv/.installed-cli  ## the main job: compare ways of setting the smoothness, on glyphs
-	$(BIN)/smoothmax compare --out smoothmax-out $(ARGS)
+	$(BIN)/smoothmax compare --out smoothmax-out $(if $(findstring --resume,$(ARGS)),,--overwrite) $(ARGS)
 
 test: .venv/.installed-test  ## the test suite
 	$(BIN)/python -m pytest -n auto $(ARGS)

@@ -170,7 +170,8 @@ def test_an_unknown_strategy_is_told_its_neighbour(capsys):
         (["--classes", "10", "--dim", "8", "--gap", "0"], "`gap` must be > 0"),
         (["--classes", "10", "--dim", "8", "--gap", ".1", "--loss", ".1"], "--loss and --gap"),
         (["--dim", "8"], "--classes or --counts is needed"),
-        (["--classes", "10"], "--dim"),
+        (["--classes", "10", "--dim", "1"], "`dim` must be at least 2"),
+        (["--classes", "10", "--margin", "-.5"], "--margin must be at least 0"),
     ],
 )
 def test_scale_refuses_what_makes_no_sense(capsys, options, said):
@@ -189,6 +190,18 @@ def test_scale_prints_the_recommendation_and_the_known_rules(capsys):
         "16.06",
     ):
         assert said in out
+
+
+def test_scale_needs_no_dimension_and_says_what_one_would_add(capsys):
+    assert main(["scale", "--classes", "85742"]) == 0
+    out = capsys.readouterr().out
+    assert "Recommended scale: 15.95" in out
+    assert "Window:" not in out
+    assert "Give --dim, the number of features, for the window" in out
+    assert main(["scale", "--classes", "85742", "--json"]) == 0
+    advice = json.loads(capsys.readouterr().out)
+    assert advice["window"] is None
+    assert advice["bracket"] is None
 
 
 def test_scale_json_holds_what_the_text_says(capsys):

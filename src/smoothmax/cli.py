@@ -30,7 +30,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     _prepare_streams()
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "resume", False) and options.overwrite:
+        parser.error(f"{options.command}: --resume goes on, --overwrite starts afresh. Give one of them.")
     # Threads that soon fall asleep while they wait: on a busy machine spinning ones took 10 times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
@@ -107,6 +110,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
         help="folder for results.json and report.html (default: smoothmax-out)",
     )
     add("--resume", action="store_true", help="go on with what the folder holds")
+    add("--overwrite", action="store_true", help="start afresh where the folder holds runs")
     add("--json", action="store_true", help="print the results as one JSON object")
 
 
@@ -119,7 +123,12 @@ def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
         metavar="FILE",
         help="rows of each class, instead of --classes: a .npy file, or text with one number a line",
     )
-    add("--dim", type=_count, required=True, metavar="D", help="number of features")
+    add(
+        "--dim",
+        type=_count,
+        metavar="D",
+        help="number of features: brings the window, and what the scale costs at the start",
+    )
     add(
         "--probability",
         type=float,
@@ -171,6 +180,7 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
         help="folder for diagnosis.json and report.html (default: smoothmax-diagnosis)",
     )
     add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
+    add("--overwrite", action="store_true", help="start afresh where a stopped one left something")
     add("--workers", type=_count, metavar="N", help="threads that share the work (default: all cores)")
     add("--json", action="store_true", help="print the results as one JSON object")
 
@@ -229,6 +239,7 @@ def _add_training(add: Callable) -> None:  # type: ignore[type-arg]
         help="the file that is written (default: head.safetensors)",
     )
     add("--resume", action="store_true", help="go on with what a stopped run left beside --out")
+    add("--overwrite", action="store_true", help="start afresh, and replace what is there at the end")
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

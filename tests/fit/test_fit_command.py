@@ -33,7 +33,20 @@ def arrays():
 def fitted(capsys, folder, *arguments):
     """The results of a run that succeeds."""
     out = folder / "head.safetensors"
-    code = main(["fit", *map(str, arguments), "--out", str(out), "--epochs", "3", "--batch", "64", "--json"])
+    code = main(
+        [
+            "fit",
+            *map(str, arguments),
+            "--out",
+            str(out),
+            "--epochs",
+            "3",
+            "--batch",
+            "64",
+            "--json",
+            "--overwrite",
+        ]
+    )
     printed = capsys.readouterr()
     assert code == 0, printed.err
     return json.loads(printed.out)

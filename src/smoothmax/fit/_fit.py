@@ -19,7 +19,7 @@ from smoothmax.fit._rows import Rows
 from smoothmax.fit._rules import Head, least_margin, rule_of, scale_now, why
 from smoothmax.fit._settings import FitSettings
 from smoothmax.fit._split import validation_rows
-from smoothmax.fit._training import Training, Watch
+from smoothmax.fit._training import Progress, Training, Watch
 from smoothmax.scale import loss_floor
 from smoothmax.scan.margin import Margin, remarks
 from smoothmax.scan.results import plain, temperatures
@@ -132,6 +132,7 @@ def _fitted(data: FitData, settings: FitSettings, folder: Path, resume: bool, wa
     training = _training(data, settings, train, val, folder / CHECKPOINT)
     if resume and training.path.exists():
         training.load()
+        watch(Progress(training.step, training.total, None, len(training.history) + 1))
     ended = training.run(watch)
     head = training.head.eval()
     margin = margin_of(head, settings)

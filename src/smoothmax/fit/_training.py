@@ -45,11 +45,19 @@ class Epoch:
 
 
 class Progress(NamedTuple):
-    """Where training is: batches done, of how many, and the epoch that just ended, if one did."""
+    """Where training is.
+
+    Attributes:
+        done: batches done.
+        total: of how many.
+        epoch: the one that just ended, if one did.
+        resumed: the number of the epoch that is gone on with, the first time after `load`.
+    """
 
     done: int
     total: int
     epoch: Epoch | None
+    resumed: int | None = None
 
 
 Watch = Callable[[Progress], None]
@@ -74,8 +82,8 @@ class Training:
     ) -> None:  # fmt: skip
         self.settings, self.train, self.val, self.codes = settings, train, val, codes
         self.path, self.marks = path, marks
-        self.steps = [self._steps(epoch) for epoch in range(settings.epochs)]
-        self.problem: Problem = problem_of(settings, num_classes, train.table.width, sum(self.steps))
+        self.total = self._total_steps()
+        self.problem: Problem = problem_of(settings, num_classes, train.table.width, self.total)
         self.counts = torch.from_numpy(np.bincount(codes[train.wanted], minlength=num_classes)).float()
         torch.manual_seed(settings.seed)
         self.head: Head = build_head(settings, self.problem, self.counts)
@@ -117,8 +125,14 @@ class Training:
     def _plan(self, epoch: int) -> list[np.ndarray]:
         return self.train.plan(self._generator(epoch, 0))
 
-    def _steps(self, epoch: int) -> int:
-        return sum(-(-self.train.count(blocks) // self.settings.batch) for blocks in self._plan(epoch))
+    def _total_steps(self) -> int:
+        """Batches of all epochs; where windows are drawn anew, epochs differ by a few."""
+        epochs, batch = self.settings.epochs, self.settings.batch
+        counts = [self.train.count(blocks) for blocks in self._plan(0)]
+        if len(counts) > 1:
+            counts = [self.train.count(blocks) for epoch in range(epochs) for blocks in self._plan(epoch)]
+            epochs = 1
+        return epochs * sum(-(-count // batch) for count in counts)
 
     def _epoch(self, watch: Watch) -> None:
         number, plan = len(self.history), self._plan(len(self.history))
@@ -127,14 +141,23 @@ class Training:
             self._train_on(window, self._generator(number, self.window + 1))
             self.window, self.batch = self.window + 1, 0
             if self.window < len(plan):
-                watch(Progress(self.step, sum(self.steps), None))
+                watch(Progress(self.step, self.total, None))
         found = None if self.val is None else score(self.head, self.val, self.codes)
         epoch = Epoch(number + 1, math.fsum(self.losses) / len(self.losses), scale_now(self.head), found)
+        self._check_finite(epoch)
         self.history.append(epoch)
         self.window, self.losses = 0, []
         self._keep_if_best(epoch)
         self._save_now_and_then()
-        watch(Progress(self.step, sum(self.steps), epoch))
+        watch(Progress(self.step, self.total, epoch))
+
+    def _check_finite(self, epoch: Epoch) -> None:
+        if math.isfinite(epoch.loss) and math.isfinite(epoch.scale):
+            return
+        raise BadInput(
+            f"training diverged: the loss of epoch {epoch.number} must be finite, got {epoch.loss:g} at "
+            f"scale {epoch.scale:g}. Lower the learning rate, {self.settings.learning_rate:g}, or the scale."
+        )
 
     def _train_on(self, window: Window, generator: np.random.Generator) -> None:
         """The rows of a window in random order, in batches of nearly one size; those done are left out.
@@ -156,7 +179,7 @@ class Training:
             self._save_now_and_then()
 
     def _set_rate(self) -> None:
-        share = self.step / sum(self.steps)
+        share = self.step / self.total
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
@@ -210,8 +233,8 @@ class Training:
             raise
         except Exception as error:  # whatever a broken file makes of torch.load
             raise BadInput(
-                f"--resume: {self.path} is damaged ({type(error).__name__}). Leave --resume out to start "
-                "afresh."
+                f"--resume: {self.path} is damaged ({type(error).__name__}). Give --overwrite instead to "
+                "start afresh."
             ) from error
 
     def _check(self, then: dict[str, str]) -> None:
@@ -219,7 +242,7 @@ class Training:
         if changed:
             raise BadInput(
                 f"--resume: {self.path} was begun with other {changed[0]}. Give the same input and settings, "
-                "another --out, or leave --resume out to start afresh."
+                "another --out, or --overwrite instead to start afresh."
             )
 
     def _take(self, state: dict) -> None:

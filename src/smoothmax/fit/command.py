@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -12,11 +13,13 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from smoothmax._errors import BadInput
-from smoothmax.fit._fit import fit_head
+from smoothmax.fit._fit import CHECKPOINT, fit_head
 from smoothmax.fit._rules import rule_of
 from smoothmax.fit._settings import FitSettings
 from smoothmax.fit._training import Epoch, Progress, Watch
+from smoothmax.lab.begin import refuse_to_lose
 from smoothmax.lab.data.dataset import needs
+from smoothmax.scan.saved_head import load_head
 
 
 def run(options: Namespace) -> int:
@@ -25,6 +28,12 @@ def run(options: Namespace) -> int:
     scratch = out.with_name(f"{out.name}.unfinished")
     settings = FitSettings(**{name: getattr(options, name) for name in FitSettings.__dataclass_fields__})
     rule_of(settings)
+    stopped = (scratch / CHECKPOINT).exists()
+    _refuse_to_lose(out, scratch if stopped else None, options)
+    if options.resume and not stopped and out.exists():
+        return _finished(out, settings, as_json=options.json)
+    if options.resume and not stopped:
+        print(f"nothing to resume beside {out}, starting", file=sys.stderr)
     with needs("Saving a head", "cli"):
         import safetensors  # noqa: F401 (asked for before training, not after)
     _make(scratch)
@@ -40,12 +49,41 @@ def run(options: Namespace) -> int:
             watch=watch,
         )
     fitted.saved.save(out)
-    if options.json:
-        print(json.dumps(fitted.results, allow_nan=False))
-    else:
-        print(f"{fitted}\n\nHead: {out}")
-        print(f"See how smooth it is: smoothmax diagnose FILE --kind embeddings --head {out} --labels LABELS")
+    _print(fitted.results, out, as_json=options.json)
     return 0
+
+
+def _refuse_to_lose(out: Path, stopped: Path | None, options: Namespace) -> None:
+    what = f"--out {out}: is there already."
+    if stopped is not None:
+        what = f"--out {out}: {stopped} holds a run that was stopped."
+    if stopped is not None or out.exists():
+        refuse_to_lose(what, resume=options.resume, overwrite=options.overwrite)
+
+
+def _finished(out: Path, settings: FitSettings, *, as_json: bool) -> int:
+    """What there is to say where --resume finds a head: nothing is trained."""
+    head = load_head(out)
+    changed = [name for name, now in asdict(settings).items() if head.settings.get(name, now) != now]
+    if changed:
+        name = changed[0]
+        raise BadInput(
+            f"--resume: {out} was trained with {name} = {head.settings[name]!r}, now it is "
+            f"{getattr(settings, name)!r}. Give the same settings, another --out, or --overwrite instead to "
+            "start afresh."
+        )
+    print(f"already finished: nothing to do, the head is in {out}", file=sys.stderr)
+    _print(head.results | {"settings": head.settings}, out, as_json=as_json)
+    return 0
+
+
+def _print(results: dict, out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(results, allow_nan=False))
+        return
+    print("\n".join(results["sentences"]))
+    print(f"\nHead: {out}")
+    print(f"See how smooth it is: smoothmax diagnose FILE --kind embeddings --head {out} --labels LABELS")
 
 
 def _out(given: str) -> Path:
@@ -79,6 +117,8 @@ def watching(epochs: int) -> Iterator[Watch]:
         task = bars.add_task("", total=None)
 
         def show(progress: Progress) -> None:
+            if progress.resumed is not None:
+                console.print(_resumed(progress, epochs), highlight=False)
             bars.update(task, completed=progress.done, total=progress.total)
             if progress.epoch is not None:
                 bars.update(task, description=_line(progress.epoch, epochs))
@@ -86,7 +126,14 @@ def watching(epochs: int) -> Iterator[Watch]:
         yield show
 
 
+def _resumed(progress: Progress, epochs: int) -> str:
+    batches = f"{progress.done:,} of {progress.total:,} batches"
+    return f"resumed in epoch {progress.resumed} of {epochs}: {batches} are done"
+
+
 def _say(progress: Progress, epochs: int) -> None:
+    if progress.resumed is not None:
+        print(_resumed(progress, epochs), file=sys.stderr, flush=True)
     if progress.epoch is not None:
         print(_line(progress.epoch, epochs), file=sys.stderr, flush=True)
 

@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from smoothmax._errors import BadInput
+from smoothmax.lab.begin import refuse_to_lose
 from smoothmax.lab.compare import Plan, compare
 from smoothmax.lab.data import load
+from smoothmax.lab.folder import Folder
 from smoothmax.lab.progress import observer
 from smoothmax.lab.report import write_report
 from smoothmax.lab.strategies import KNOWN, STRATEGIES, Strategy, cosine_at
@@ -21,7 +23,10 @@ def run(options: Namespace) -> int:
     """Run the command; returns its exit code."""
     if not options.out:
         raise BadInput("--out must name a folder, got ''. The current one is called '.'.")
-    strategies = choose(options.strategies)
+    strategies, folder = choose(options.strategies), Folder(Path(options.out))
+    if runs := len(folder.kept()):
+        holds = f"--out {options.out}: holds {runs} runs of an earlier comparison."
+        refuse_to_lose(holds, resume=options.resume, overwrite=options.overwrite)
     data = load(options.data, key=options.key, label_key=options.label_key)
     plan = Plan(
         data=data,

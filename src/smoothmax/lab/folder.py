@@ -51,6 +51,11 @@ class Folder:
         self.checkpoint(strategy, seed).unlink(missing_ok=True)
         return json.loads(path.read_text())
 
+    def kept(self, strategy: str = "*", seed: int | str = "*", kind: str = "*") -> list[Path]:
+        """The runs that are there, finished (kind json) or not (pt), whatever their settings."""
+        kinds = ("json", "pt") if kind == "*" else (kind,)
+        return [p for one in kinds for p in self.runs.glob(f"{strategy}-seed{seed}-????????.{one}")]
+
     def checkpoint(self, strategy: str, seed: int) -> Path:
         """Where the state of an unfinished run is kept."""
         return self._run(strategy, seed, "pt")
@@ -74,7 +79,7 @@ class Folder:
         """Remove what a killed process left half-written; to forget, our own runs too, and nothing else."""
         left = [*self.path.glob(".*.tmp"), *self.runs.glob(".*.tmp")]
         if forget:
-            left += [p for kind in ("json", "pt") for p in self.runs.glob(f"*-seed*-????????.{kind}")]
+            left += self.kept()
         for path in left:
             path.unlink(missing_ok=True)
 
@@ -88,7 +93,7 @@ class Folder:
             then, now = before.get(name), settings[name]
             raise BadData(
                 f"--resume: {self.path} was begun with {name} = {then!r}, now it is {now!r}. "
-                "Give the same settings, another --out, or leave --resume out to start afresh."
+                "Give the same settings, another --out, or --overwrite instead to start afresh."
             )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from smoothmax.lab.compare import Observer, Plan
+from smoothmax.lab.folder import Folder
 from smoothmax.lab.strategies import Strategy
 from smoothmax.lab.train import Epoch
 
@@ -35,7 +36,23 @@ def _introduction(plan: Plan) -> list[str]:
     data = plan.data
     work = f"{len(plan.strategies)} strategies x {plan.seeds} seeds x {plan.budget.epochs} epochs"
     sizes = f"{len(data.labels):,} rows, {data.num_classes:,} classes, {data.dim} features"
-    return [f"{data.name}: {sizes}; {work}", *(f"  {note}" for note in data.notes)]
+    return [f"{data.name}: {sizes}; {work}", *(f"  {note}" for note in data.notes), *_resumed(plan)]
+
+
+def _resumed(plan: Plan) -> list[str]:
+    """What --resume found."""
+    if not plan.resume:
+        return []
+    folder, total = Folder(plan.out), len(plan.strategies) * plan.seeds
+    wanted = [(strategy.name, seed) for strategy in plan.strategies for seed in range(plan.seeds)]
+    done = sum(bool(folder.kept(name, seed, "json")) for name, seed in wanted)
+    begun = sum(bool(folder.kept(name, seed, "pt")) for name, seed in wanted)
+    if done == total:
+        return [f"already finished: all {total} runs are in {plan.out}, nothing to train"]
+    if not done + begun:
+        return [f"nothing to resume in {plan.out}, starting"]
+    unfinished = f" and {begun} unfinished" if begun else ""
+    return [f"resumed: {done} of {total} runs{unfinished} are in {plan.out}"]
 
 
 class _Lines:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from smoothmax._errors import BadInput
 from smoothmax.scale._closed_forms import reached, scale_for
 from smoothmax.scale._counts import read_counts
-from smoothmax.scale._explain import RECOMMENDED_PROBABILITY, explain_scale, scale_window
+from smoothmax.scale._explain import RECOMMENDED_PROBABILITY, ScaleWindow, explain_scale, scale_window
 from smoothmax.scale._floor import best_probability, loss_floor
 from smoothmax.scale._known_rules import adacos_fixed_scale, cosface_scale, l2_softmax_scale
 
@@ -23,6 +23,8 @@ def run(options: Namespace) -> int:
     if len(goal) > 1:
         given = " and ".join(f"--{name}" for name in goal)
         raise BadInput(f"{given} say the same thing in other units. Give one of them.")
+    if options.margin < 0:
+        raise BadInput(f"--margin must be at least 0, got {options.margin:g}: it is taken off the target.")
     counts = None if options.counts is None else read_counts(options.counts)
     num_classes = _num_classes(options.classes, counts)
     goal = goal or {"probability": RECOMMENDED_PROBABILITY}
@@ -49,7 +51,7 @@ def _num_classes(given: int | None, counts: list[float] | None) -> int:
 
 def advise(
     num_classes: int,
-    dim: int,
+    dim: int | None,
     goal: dict[str, float],
     *,
     margin: float,
@@ -59,20 +61,22 @@ def advise(
 
     Args:
         num_classes: n.
-        dim: d.
+        dim: d, or None: then nothing is said of the window, the start and what fits into d dimensions.
         goal: one of probability, loss and gap, as `scale_for` takes them.
         margin: m.
         counts: rows of each class, or None for balanced classes.
     """
     scale = scale_for(num_classes, margin=margin, **goal)  # type: ignore[arg-type]
-    window = scale_window(
-        num_classes, dim, margin=margin, probability=WINDOW_PROBABILITY, excess=WINDOW_EXCESS
-    )
+    window = None
+    if dim is not None:
+        window = scale_window(
+            num_classes, dim, margin=margin, probability=WINDOW_PROBABILITY, excess=WINDOW_EXCESS
+        )
     at = reached(num_classes, scale, margin=margin)
     # Of a gap so small that p is 1 the rules get p = 0.99: they have none for certainty.
     p = goal.get("probability", at.probability if "loss" in goal else RECOMMENDED_PROBABILITY)
     told = explain_scale(scale, num_classes, dim, margin=margin, priors=counts)
-    reasons = [_derivation(num_classes, margin, scale, goal, p), *_window_reasons(num_classes, dim, window)]
+    reasons = [_derivation(num_classes, margin, scale, goal, p), *_window_reasons(dim, window)]
     rows = None
     if counts is not None:
         rows = {"floor": told.row_floor, "scale": _scale_of_rows(num_classes, goal, margin, counts)}
@@ -85,10 +89,10 @@ def advise(
         "margin": margin,
         "goal": {**at._asdict(), **goal},
         "scale": scale,
-        "window": {"low": window.low, "high": window.high, "empty": window.empty},
+        "window": None if window is None else {**window._asdict(), "empty": window.empty},
         "rows": rows,
         "bracket": None if told.bracket is None else told.bracket._asdict(),
-        "reasons": reasons + _where(num_classes, scale, *window) + told.sentences(),
+        "reasons": reasons + _where(num_classes, scale, window) + told.sentences(),
         "rules": [_row(name, s, num_classes, margin, source) for name, s, source in rules],
     }
 
@@ -141,7 +145,11 @@ def _derivation(n: int, margin: float, scale: float, goal: dict[str, float], p: 
     )
 
 
-def _window_reasons(n: int, dim: int, window: tuple[float, float]) -> list[str]:
+def _window_reasons(dim: int | None, window: ScaleWindow | None) -> list[str]:
+    if dim is None or window is None:
+        return [
+            "Give --dim, the number of features, for the window and for what the scale costs at the start."
+        ]
     low, high = window
     return [
         f"Window, lower end {low:.4g}: below it no balanced classes reach p = {WINDOW_PROBABILITY:g}.",
@@ -159,8 +167,11 @@ def _reasons_of_rows(enough: float | None, scale: float) -> list[str]:
     ]
 
 
-def _where(n: int, scale: float, low: float, high: float) -> list[str]:
-    if low > high:
+def _where(n: int, scale: float, window: ScaleWindow | None) -> list[str]:
+    if window is None:
+        return []
+    low, high = window
+    if window.empty:
         return [
             "The window is empty: raise the dimension, sharpen while training, or accept a rougher start."
         ]
@@ -180,13 +191,15 @@ def _print(advice: dict[str, Any], out: TextIO) -> None:
 
     console = Console(file=out, width=None if out.isatty() else 110, highlight=False)
     margin = f", margin {advice['margin']:g}" if advice["margin"] else ""
-    console.print(f"{advice['classes']:,} classes, {advice['dim']:,} features{margin}")
+    features = "" if advice["dim"] is None else f", {advice['dim']:,} features"
+    console.print(f"{advice['classes']:,} classes{features}{margin}")
     console.print(
         f"[bold]Recommended scale: {advice['scale']:.4g}[/bold]  (temperature {1 / advice['scale']:.4g})"
     )
-    window = advice["window"]
-    empty = ", empty" if window["empty"] else ""
-    console.print(f"Window: {window['low']:.4g} to {window['high']:.4g}{empty}\n")
+    if window := advice["window"]:
+        empty = ", empty" if window["empty"] else ""
+        console.print(f"Window: {window['low']:.4g} to {window['high']:.4g}{empty}")
+    console.print()
     for reason in advice["reasons"]:
         console.print(f"- {reason}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -131,7 +131,8 @@ def _refuse_kind(name: str, source: str, wanted: Wanted) -> NoReturn:
 def _read_npy(path: Path, wanted: Wanted) -> list[Segment]:
     if wanted.key is not None:
         raise BadInput(
-            f"{path}: a .npy file holds one array and has no names, got {wanted.flag} {wanted.key}. Leave it out."
+            f"{path}: a .npy file holds one array and has no names, got {wanted.flag} {wanted.key}. Leave it "
+            "out."
         )
     return [_npy(path, 0, str(path), wanted)]
 

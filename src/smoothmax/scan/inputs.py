@@ -194,8 +194,8 @@ def check_width(embeddings: Table) -> None:
     """Raise where embeddings are single numbers."""
     if embeddings.width < 2:
         raise BadInput(
-            f"{embeddings.segments[0].source}: embeddings must be of at least 2 numbers, got {embeddings.width} "
-            "in each row: their cosines are 1 and -1. Check that these are the embeddings."
+            f"{embeddings.segments[0].source}: embeddings must be of at least 2 numbers, got "
+            f"{embeddings.width} in each row: cosines would be 1 and -1. Check that these are the embeddings."
         )
 
 

@@ -42,7 +42,7 @@ def scan(job: Job, folder: Path, *, resume: bool, workers: int, rank: Rank, watc
     """
     folder.mkdir(parents=True, exist_ok=True)
     mine = tasks(job)[rank.number :: rank.count]
-    state = State(_path(folder, rank), job, resume=resume)
+    state = State(state_path(folder, rank), job, resume=resume)
     if rank.count > 1:
         state.save()  # others look for it
     left = [task for task in mine if task not in state.done]
@@ -67,7 +67,7 @@ def _collected(job: Job, folder: Path, tally: Tally, rank: Rank) -> Tally:
     """Waits for the other ranks and merges what they found."""
     marks, everything = fingerprint(job), tasks(job)
     for number in range(1, rank.count):
-        path, wanted = _path(folder, Rank(number, rank.count)), set(everything[number :: rank.count])
+        path, wanted = state_path(folder, Rank(number, rank.count)), set(everything[number :: rank.count])
         while True:
             # A file left by an earlier run of the same input and settings holds the same numbers.
             if path.exists():
@@ -79,7 +79,8 @@ def _collected(job: Job, folder: Path, tally: Tally, rank: Rank) -> Tally:
     return tally
 
 
-def _path(folder: Path, rank: Rank) -> Path:
+def state_path(folder: Path, rank: Rank) -> Path:
+    """Where the share of a rank is kept."""
     name = "state.npz" if rank.count == 1 else f"state-{rank.number}-of-{rank.count}.npz"
     return folder / name
 

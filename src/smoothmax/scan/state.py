@@ -106,12 +106,12 @@ def load(path: Path, settings: Settings, marks: dict[str, str]) -> tuple[Tally, 
         tally = Tally.load(data, settings) if then == marks else None
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, BadZipFile) as error:
         raise BadInput(
-            f"--resume: {path} is damaged ({error}). Leave --resume out to start afresh."
+            f"--resume: {path} is damaged ({error}). Give --overwrite instead to start afresh."
         ) from error
     if tally is None:
         changed = next(name for name, mark in marks.items() if then.get(name) != mark)
         raise BadInput(
             f"--resume: {path} was begun with other {changed}. Give the same input and settings, another "
-            "--out, or leave --resume out to start afresh."
+            "--out, or --overwrite instead to start afresh."
         )
     return tally, done

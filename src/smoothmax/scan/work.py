@@ -153,8 +153,8 @@ def _target(job: Job, first: int, count: int) -> Tensor:
         row = int(outside.nonzero()[0])
         raise BadInput(
             f"{labels.holding(first + row).source}: labels must be class indices from 0 to {n - 1}, got "
-            f"{target[row].item()} in row {first + row}, counted from 0 through all shards. Drop the rows that "
-            "have no class, or check that labels and scores belong together."
+            f"{target[row].item()} in row {first + row}, counted from 0 through all shards. Drop the rows "
+            "that have no class, or check that labels and scores belong together."
         )
     return target
 
