@@ -114,7 +114,7 @@ def measured(job: Job, task: Task) -> Tally:
 def _add_block(job: Job, tally: Tally, block: Tensor, first: int) -> None:
     s = job.settings
     z = _scores(job, block, first)
-    target = None if job.labels is None else _target(job, first, len(z))
+    target = None if job.labels is None else _target(job.labels, s.num_classes, first, len(z))
     try:
         rows = block_measures(z, target, s.scale, _margin(job, z, target))
     except NotFinite as error:
@@ -144,9 +144,7 @@ def _scores(job: Job, block: Tensor, first: int) -> Tensor:
     return as_scores(block, "probabilities", first) if job.settings.kind == "probabilities" else block
 
 
-def _target(job: Job, first: int, count: int) -> Tensor:
-    labels, n = job.labels, job.settings.num_classes
-    assert labels is not None
+def _target(labels: Table, n: int, first: int, count: int) -> Tensor:
     target = labels.read(first, first + count).long()
     outside = (target < 0) | (target >= n)
     if outside.any():
