@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from smoothmax.kernels.blocks import by_blocks
+
 _SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)
 """Of x/(2 tanh(x/2)) = 1 + x^2/12 - x^4/720 + ...: at |x| = 1/2 the next term is below 1e-17."""
 
@@ -82,26 +84,31 @@ def _parts(t: Tensor, s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     x = d - mean
     # The result does not depend on what is taken out, so that it may be held fixed. No term is above e^_FAR.
     beyond = (-log_total - mean).detach().sub(_FAR).clamp(min=0)
-    log_q = (s - log_total - mean).detach() - beyond
-    value, slope, tilted = _expansion(x.detach(), log_p.detach() - beyond, log_q)
+    given = (x, log_p, s, log_total + mean, beyond)
+    value, slope, tilted = by_blocks(_expansion, *(part.detach() for part in given), sums=((), (), ()))
     # p f(x) about its value: only differences of 0 carry derivatives, and those to all orders.
     change, shift = torch.exp(log_p - log_p.detach()), x - x.detach()
     terms = change * (value + slope * shift + tilted * (torch.expm1(shift) - shift))
     return x, beyond + torch.log1p(terms.sum(-1, keepdim=True) + torch.expm1(-beyond))
 
 
-def _expansion(x: Tensor, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of f at x: p f, p f' = p (e^x - 1), p f'' = p e^x, of which log_q is the logarithm."""
-    p, tilted = torch.exp(log_p), torch.exp(log_q)
+def _expansion(
+    x: Tensor, log_p: Tensor, s: Tensor, level: Tensor, beyond: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of f at x: p f, p f' = p (e^x - 1), p f'' = p e^x = e^(s - level), all over e^beyond.
+
+    Some thirty steps without a derivative: by blocks their temporaries stay in cache.
+    """
+    p, tilted = torch.exp(log_p - beyond), torch.exp(s - level - beyond)
     large = x > _LARGE
-    near = x.clamp(max=_LARGE)
-    value = torch.where(large, tilted - p * (1 + x), p * _beyond_linear(near))
-    slope = torch.where(large, tilted - p, p * torch.expm1(near))
+    curved, rise = _beyond_linear(x.clamp(max=_LARGE))
+    value = torch.where(large, tilted - p * (1 + x), p * curved)
+    slope = torch.where(large, tilted - p, p * rise)
     return value, slope, tilted
 
 
-def _beyond_linear(x: Tensor) -> Tensor:
-    """f(x) = e^x - 1 - x, from its value at the nearest y of magnitude 1/2 at most.
+def _beyond_linear(x: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x) = e^x - 1 - x and e^x - 1, from their values at the nearest y of magnitude 1/2 at most.
 
     There f(y) = (e^y - 1)(1 + y/2 - y/(2 tanh(y/2))); and f(y + z) = f(y) + (e^y - 1) z + e^y f(z).
     """
@@ -112,4 +119,5 @@ def _beyond_linear(x: Tensor) -> Tensor:
     series = torch.full_like(y, first)
     for coefficient in others:
         series = series * square + coefficient
-    return rise * y * (0.5 - y * series) + rise * z + (1 + rise) * (torch.expm1(z) - z)
+    on, onward = 1 + rise, torch.expm1(z)
+    return rise * y * (0.5 - y * series) + rise * z + on * (onward - z), rise + on * onward
