@@ -9,77 +9,9 @@
 // with another division by |x_n|, and adds Q W to the rows' derivatives and writes Q^T X to those of the prototypes, both
 // less their parts along x_n and w_j: lengths are divided out of results, so that operands stay what they are. The tile, both forms of its prototypes and the products live in the second-level cache; each thread has its own.
 
-#include "many_class.h"
-
-#include "matrix.h"
+#include "many_class_skip.h"
 
 namespace {
-
-// Where everything lies in the room, in bytes. What a task has for itself begins at `task`.
-struct Plan {
-    int64_t rows, features, block, blocks, tile, tiles, stride;  // padded; stride of a tile's scores and of products
-    int64_t scale, lse_grad, score_grad, lse, target, row_inverse, xs, xw, xs_step, xw_step, task, task_step;
-    int64_t top, total, dscale, dx, ws, wd, s, q, qt, g, inverse, bias, offset, sums, all;
-
-    explicit Plan(const ManyClass& job) {
-        rows = round_up(job.rows, Gemm::ROW_PAD);
-        features = round_up(job.features, Gemm::FEATURE_PAD);
-        block = least(rows, Gemm::ROWS);
-        blocks = (rows + block - 1) / block;
-        int64_t share = (job.classes + job.tasks - 1) / job.tasks;
-        tile = least(Gemm::CLASSES, round_up(share, Gemm::CLASS_PAD));
-        tiles = (job.classes + tile - 1) / tile;
-        stride = block + 16;
-        all = 0;
-        bool back = job.lse_grad != nullptr;
-        scale = take(4 * blocks * block), target = take(8 * blocks * block), lse = take(4 * blocks * block);
-        lse_grad = take(4 * blocks * block), score_grad = take(4 * blocks * block);
-        row_inverse = take(4 * blocks * block);
-        xs_step = padded(Gemm::right_bytes(features, block)), xs = take(blocks * xs_step);
-        xw_step = back ? padded(Gemm::right_bytes(block, features)) : 0, xw = take(blocks * xw_step);
-        task = all, all = 0;
-        top = take(back ? 0 : 4 * blocks * block), total = take(back ? 0 : 8 * blocks * block);
-        inverse = take(4 * tile), bias = take(4 * tile), offset = take(4 * tile);
-        ws = take(Gemm::left_bytes(tile, features));
-        s = take(4 * tile * stride);
-        dscale = take(back ? 8 * blocks * block : 0);
-        dx = take(back ? 4 * blocks * block * (features + 16) : 0);
-        wd = take(back ? Gemm::right_bytes(tile, features) : 0);
-        q = take(back ? Gemm::left_bytes(block, tile) : 0), qt = take(back ? Gemm::left_bytes(tile, block) : 0);
-        g = take(back ? 4 * tile * (features + 16) : 0);
-        sums = take(back ? 2 * 4 * W * tile : 0);
-        task_step = all, all = task + job.tasks * task_step;
-    }
-
-    static int64_t padded(int64_t bytes) { return round_up(bytes, 64); }
-    int64_t take(int64_t bytes) {
-        int64_t at = all;
-        all += padded(bytes);
-        return at;
-    }
-};
-
-// The room of one task, and the addresses in it.
-struct Place {
-    const ManyClass& job;
-    const Plan& plan;
-    char* base;
-    template <class T> T* at(int64_t offset) const { return reinterpret_cast<T*>(base + offset); }
-    template <class T> T* shared(int64_t offset) const { return reinterpret_cast<T*>(static_cast<char*>(job.room) + offset); }
-};
-
-// What is done with the type of rows and prototypes: `action` gets a number of it.
-template <class F> INLINE auto typed(const ManyClass& job, F action) { return job.half ? action(BFloat16{}) : action(float{}); }
-
-// 1 over the length of a row or prototype that lies there.
-template <class T> float inverse_length(const ManyClass& job, const T* row) {
-    return inverse_length(row, job.features, job.normalize, job.refused);
-}
-
-// Row `n` of x or of w.
-template <class T> const T* row_of(const void* rows, int64_t stride, int64_t n, T) {
-    return static_cast<const T*>(rows) + n * stride;
-}
 
 // Rows, block by block.
 void pack(const ManyClass& job, int64_t begin, int64_t end) {
@@ -149,28 +81,11 @@ Gemm::Right packed(const Place& my, int64_t at, int64_t k, int64_t n) {
     return typed(my.job, [&](auto t) { return Gemm::packed<decltype(t)>(my.shared<char>(at), k, n); });
 }
 
-// Where the products of a tile are kept, or null; those that are lie evenly among the others.
-float* kept(const ManyClass& job, const Plan& plan, int64_t tile) {
-    int64_t slot = tile * job.kept_tiles / plan.tiles;
-    if ((tile + 1) * job.kept_tiles / plan.tiles == slot) return nullptr;
-    return job.kept + slot * plan.blocks * plan.tile * plan.stride;
-}
-
 // The products of the tile with a block of rows.
 void products(const Place& my, Gemm::Left w, int64_t b, float* to) {
     const Plan& plan = my.plan;
     Gemm::multiply(w, packed(my, plan.xs + b * plan.xs_step, plan.features, plan.block), plan.tile, plan.block,
                    plan.features, to, plan.stride, false);
-}
-
-// For each lane the target's place in the tile, or one that no class has.
-INLINE I target_in_tile(const int64_t* target, int64_t first, int64_t count) {
-    I place;
-    for (int l = 0; l < W; l++) {
-        int64_t y = target[l] - first;
-        place[l] = y >= 0 && y < count ? int32_t(y) : -1;
-    }
-    return place;
 }
 
 // Every task keeps of its classes, for each row, the largest logit and the sum of exp(logit - largest), in double.
@@ -207,6 +122,7 @@ void values_of_block(const Place& my, int64_t first, int64_t count, int64_t b, c
         for (int64_t j = 0; j < plan.tile; j++) sum[j % 4] += exp<float>(logit(j) - anchor);
         V part = (sum[0] + sum[1]) + (sum[2] + sum[3]), kept = exp<float>(before - anchor);
         for (int l = 0; l < W; l++) total[n + l] = total[n + l] * kept[l] + part[l];
+        if (my.job.masses) give_mass(my.job, first / plan.tile, b * plan.block + n, anchor, part);
     }
 }
 
@@ -219,7 +135,7 @@ void values(const ManyClass& job, int64_t begin, int64_t end) {
             my.at<float>(plan.top)[n] = LOWEST;
             my.at<double>(plan.total)[n] = 0;
         }
-        for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++) {
+        for (int64_t t = plan.first_tile(job, task); t < plan.first_tile(job, task + 1); t++) {
             int64_t first = t * plan.tile, count = least(plan.tile, job.classes - first);
             open_tile(my, first, count);
             Gemm::Left w = left_of_tile(my, first, count);
@@ -297,18 +213,25 @@ template <class T, class R> void give_across(const ManyClass& job, const float* 
     else subtract<false>(g, along, row, job.features, to);
 }
 
+// Those that were given nothing have none.
 void close_tile(const Place& my, int64_t first, int64_t count) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
-    for (int64_t j = 0; j < count && job.dw; j++)
+    int64_t size = job.half && !job.wide ? 2 : 4;
+    for (int64_t j = 0; j < count && job.dw; j++) {
+        int64_t at = (first + j) * job.features;
+        if (!my.at<char>(plan.given)[j]) {
+            if (!job.add) memset(static_cast<char*>(job.dw) + size * at, 0, size * job.features);
+            continue;
+        }
         typed(job, [&](auto t) {
             const float* g = my.at<float>(plan.g) + j * (plan.features + 16);
             auto w = row_of(job.w, job.w_stride, first + j, t);
             float inverse = my.at<float>(plan.inverse)[j];
-            int64_t at = (first + j) * job.features;
             if (job.wide) give_across(job, g, w, inverse, job.add, static_cast<float*>(job.dw) + at);
             else give_across(job, g, w, inverse, job.add, static_cast<decltype(t)*>(job.dw) + at);
         });
+    }
     for (int64_t j = 0; j < count; j++) {
         float* sums = my.at<float>(plan.sums);
         if (job.doffset) give(job, job.doffset + first + j, sum<float>(load(sums + j * W)));
@@ -316,34 +239,56 @@ void close_tile(const Place& my, int64_t first, int64_t count) {
     }
 }
 
-void slopes_of_tile(const Place& my, int64_t tile) {
+// A tile and a block of rows: q, and what it adds to the derivatives of the rows and of the prototypes, or with no `add`
+// puts there.
+void slopes_of_block(const Place& my, int64_t first, int64_t count, int64_t b, const float* from, Gemm::Right wd, bool add) {
     const ManyClass& job = my.job;
     const Plan& plan = my.plan;
-    int64_t first = tile * plan.tile, count = least(plan.tile, job.classes - first);
+    float* s = my.at<float>(plan.s);
+    int64_t wide = plan.features + 16;
+    if (job.dbias || job.doffset) weights_of_block<true>(my, first, count, b, from);
+    else weights_of_block<false>(my, first, count, b, from);
+    Gemm::Both q = typed(job, [&](auto t) {
+        return Gemm::weights<decltype(t)>(s, plan.block, plan.tile, plan.stride, my.at<char>(plan.q),
+                                          job.dw ? my.at<char>(plan.qt) : nullptr);
+    });
+    float* dx = my.at<float>(plan.dx) + b * plan.block * wide;
+    Gemm::multiply(q.weights, wd, plan.block, plan.features, plan.tile, dx, wide, true);
+    if (!job.dw) return;
+    Gemm::multiply(q.turned, packed(my, plan.xw + b * plan.xw_step, plan.block, plan.features), plan.tile, plan.features,
+                   plan.block, my.at<float>(plan.g), wide, add);
+}
+
+// Of the blocks that are not left out.
+void slopes_of_blocks(const Place& my, int64_t tile, int64_t first, int64_t count) {
+    const Plan& plan = my.plan;
+    const float* before = kept(my.job, plan, tile);
+    float* s = my.at<float>(plan.s);
     open_tile(my, first, count);
-    const float* before = kept(job, plan, tile);
     Gemm::Left w = {};
     if (!before) w = left_of_tile(my, first, count);
     Gemm::Right wd = right_of_tile(my, first, count);
-    bool sums = job.dbias || job.doffset;
-    memset(my.at<float>(plan.sums), 0, sums ? 2 * 4 * W * plan.tile : 0);
-    float *s = my.at<float>(plan.s), *dx = my.at<float>(plan.dx);
-    int64_t wide = plan.features + 16;
+    bool add = false;
     for (int64_t b = 0; b < plan.blocks; b++) {
+        if (my.at<char>(plan.left_out)[b]) continue;
         if (!before) products(my, w, b, s);
-        const float* from = before ? before + b * plan.tile * plan.stride : s;
-        if (sums) weights_of_block<true>(my, first, count, b, from);
-        else weights_of_block<false>(my, first, count, b, from);
-        Gemm::Both q = typed(job, [&](auto t) {
-            return Gemm::weights<decltype(t)>(s, plan.block, plan.tile, plan.stride, my.at<char>(plan.q),
-                                              job.dw ? my.at<char>(plan.qt) : nullptr);
-        });
-        Gemm::multiply(q.weights, wd, plan.block, plan.features, plan.tile, dx + b * plan.block * wide, wide, true);
-        if (!job.dw) continue;
-        Gemm::multiply(q.turned, packed(my, plan.xw + b * plan.xw_step, plan.block, plan.features), plan.tile,
-                       plan.features, plan.block, my.at<float>(plan.g), wide, b > 0);
+        slopes_of_block(my, first, count, b, before ? before + b * plan.tile * plan.stride : s, wd, add);
+        add = true;
     }
+}
+
+void slopes_of_tile(const Place& my, int64_t tile) {
+    const ManyClass& job = my.job;
+    const Plan& plan = my.plan;
+    int64_t first = tile * plan.tile, count = least(plan.tile, job.classes - first), left_out = 0;
+    for (int64_t b = 0; b < plan.blocks; b++) left_out += my.at<char>(plan.left_out)[b] = negligible(my, tile, b);
+    memset(my.at<float>(plan.sums), 0, job.dbias || job.doffset ? 2 * 4 * W * plan.tile : 0);
+    memset(my.at<char>(plan.given), left_out < plan.blocks, plan.tile);
+    if (left_out < plan.blocks) slopes_of_blocks(my, tile, first, count);
+    if (left_out) slopes_of_targets(my, first, count);
     close_tile(my, first, count);
+    __atomic_add_fetch(&job.counts[0], plan.blocks, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&job.counts[1], left_out, __ATOMIC_RELAXED);
 }
 
 void slopes(const ManyClass& job, int64_t begin, int64_t end) {
@@ -353,7 +298,7 @@ void slopes(const ManyClass& job, int64_t begin, int64_t end) {
         Place my{job, plan, static_cast<char*>(job.room) + plan.task + task * plan.task_step};
         memset(my.at<char>(plan.dscale), 0, 8 * plan.blocks * plan.block);
         memset(my.at<char>(plan.dx), 0, 4 * plan.blocks * plan.block * (plan.features + 16));
-        for (int64_t t = plan.tiles * task / job.tasks; t < plan.tiles * (task + 1) / job.tasks; t++)
+        for (int64_t t = plan.first_tile(job, task); t < plan.first_tile(job, task + 1); t++)
             slopes_of_tile(my, t);
     }
 }
@@ -381,13 +326,9 @@ void reduce(const ManyClass& job, int64_t begin, int64_t end) {
     }
 }
 
-int64_t room(const ManyClass& job) { return Plan(job).all; }
-
-int64_t tiles(const ManyClass& job) { return Plan(job).tiles; }
-
-int64_t tile_numbers(const ManyClass& job) {
+void plan(const ManyClass& job, ManyPlan* to) {
     Plan plan(job);
-    return plan.blocks * plan.tile * plan.stride;
+    *to = {plan.all, plan.tile, plan.tiles, plan.block, plan.blocks, plan.blocks * plan.tile * plan.stride};
 }
 
 int64_t count(const ManyClass& job, ManyStage stage) {
@@ -438,4 +379,4 @@ void multiply(const float* a, const float* b, float* c, int64_t m, int64_t n, in
 #define TEXT(isa) TEXT_(isa)
 
 extern const ManyKernels NAME(ISA);
-const ManyKernels NAME(ISA) = {TEXT(ISA), room, tiles, tile_numbers, count, run, multiply, multiply_room};
+const ManyKernels NAME(ISA) = {TEXT(ISA), plan, count, run, multiply, multiply_room};

@@ -35,6 +35,16 @@ struct ManyClass {
     float* kept;
     int64_t kept_tiles;
 
+    // For each stripe of `stripe` tiles and each row ln sum exp(logit) over the stripe's classes other than the row's own:
+    // written forward where it is not null, read backward. Stripes lie `masses_stride` numbers apart.
+    float* masses;
+    int64_t masses_stride, stripe;
+    // Backward: the others' part of a stripe and a block of rows is left out where |lse_grad| exp(mass - lse) is at
+    // most so much for each of its rows; a negative number leaves nothing out. How many pairs
+    // of a tile and a block there were, and how many were left out.
+    double limit;
+    int64_t* counts;
+
     void* room;    // as many bytes as `room` asks for
     int* refused;  // set where numbers are too large, too small or not finite: results are then void
 };
@@ -47,11 +57,17 @@ enum ManyStage {
     REDUCE,  // from those of all parts to dx and dscale
 };
 
+// How a job is cut.
+struct ManyPlan {
+    int64_t room;          // bytes
+    int64_t tile, tiles;   // classes of a tile, and how many there are
+    int64_t block, blocks; // rows of a block, and how many there are
+    int64_t tile_numbers;  // of the products of a tile and all rows
+};
+
 struct ManyKernels {
     const char* name;
-    int64_t (*room)(const ManyClass& job);  // bytes
-    int64_t (*tiles)(const ManyClass& job);
-    int64_t (*tile_numbers)(const ManyClass& job);
+    void (*plan)(const ManyClass& job, ManyPlan* plan);
     int64_t (*count)(const ManyClass& job, ManyStage stage);  // of tasks
     void (*run)(const ManyClass& job, ManyStage stage, int64_t begin, int64_t end);
     // For tests: c = a b, or c += a b, contiguous; a and b transposed where asked.

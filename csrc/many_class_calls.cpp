@@ -93,12 +93,40 @@ void run(const ManyKernels* with, const ManyClass& job, ManyStage stage) {
     in_parallel(with->count(job, stage), grain, run_range, &work);
 }
 
+ManyPlan plan_of(const ManyKernels* with, const ManyClass& job) {
+    ManyPlan plan;
+    with->plan(job, &plan);
+    return plan;
+}
+
 constexpr int64_t BLOCK = 256;  // fewer rows would not pay for another visit of the prototypes
 
 // As many rows of the job as its kernels have room for.
 int64_t portion(const ManyKernels* with, ManyClass job, int64_t most) {
-    while (job.rows > BLOCK && with->room(job) > most) job.rows = (job.rows / 2 + BLOCK - 1) / BLOCK * BLOCK;
+    while (job.rows > BLOCK && plan_of(with, job).room > most) job.rows = (job.rows / 2 + BLOCK - 1) / BLOCK * BLOCK;
     return job.rows;
+}
+
+// What `smoothmax_many_plan` tells.
+struct Cut {
+    int64_t rows_forward, room_forward;  // of a portion, and the bytes of its room
+    int64_t rows, room;                  // the same, backward
+    int64_t tile, tiles, block;          // classes of a tile, how many tiles, rows of a block
+    int64_t kept, numbers;               // tiles whose products are kept, and how many numbers each takes
+    int64_t stripe;                      // tiles that share a mass; 0 for none
+};
+
+// So little may be left out of a row and a stripe, that of a row, and of a class, it is at most `skip` times the largest
+// |lse_grad| in all; a negative number for nothing.
+double limit_of(const ManyClass& job, double skip) {
+    double largest = 0;
+    for (int64_t n = 0; n < job.rows; n++) {
+        double size = job.lse_grad[n] < 0 ? -job.lse_grad[n] : job.lse_grad[n];
+        largest = size > largest ? size : largest;
+    }
+    int64_t stripes = (plan_of(kernels(), job).tiles + job.stripe - 1) / job.stripe;
+    double limit = skip * largest / double(stripes > job.rows ? stripes : job.rows);
+    return limit - limit == 0 ? limit : -1;
 }
 
 // All rows, portion by portion, each with these stages.
@@ -108,7 +136,7 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
     int refused = 0;
     job.refused = &refused;
     job.rows = step;
-    LastingRoom room(with->room(job));
+    LastingRoom room(plan_of(with, job).room);
     if (!room.at()) return NO_MEMORY;
     job.room = room.at();
     for (int64_t done = 0; done < rows && !refused; done += step) {
@@ -117,6 +145,7 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
         job.x = static_cast<const char*>(job.x) + step * job.x_stride * size;
         job.target += step, job.scale += step, job.lse += step;
         if (job.score) job.score += step;
+        if (job.masses) job.masses += step;
         if (job.lse_grad) job.lse_grad += step, job.score_grad += step, job.dscale += step;
         if (job.dx) job.dx = static_cast<char*>(job.dx) + step * job.features * size;
         job.add = 1;
@@ -126,20 +155,30 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
 
 }  // namespace
 
-// How many tiles' products can be kept, in no more than `bytes` nor more than the room leaves of `most`, and how many
-// numbers each takes; none where rows come in portions.
-EXPORT int64_t smoothmax_many_kept(int64_t rows, int64_t classes, int64_t features, int normalize, int64_t tasks,
-                                   int64_t most, int64_t bytes, int64_t* numbers) {
+// How a job is cut, its rooms taking `most` bytes, what is kept for backward among them, of which products take `kept`
+// bytes and masses `masses`; -1 for those if there shall be none.
+EXPORT void smoothmax_many_plan(int64_t rows, int64_t classes, int64_t features, int normalize, int64_t tasks,
+                                int64_t most, int64_t kept, int64_t masses, Cut* cut) {
     ManyClass job = {};
     float any = 0;
-    job.rows = rows, job.classes = classes, job.features = features;
-    job.normalize = normalize, job.tasks = tasks, job.lse_grad = &any;
-    *numbers = kernels()->tile_numbers(job);
-    if (portion(kernels(), job, most) < rows) return 0;
-    int64_t left = most - kernels()->room(job), all = kernels()->tiles(job);
-    int64_t fit = (left < bytes ? left : bytes) / 4 / *numbers;
-    if (fit < 0) return 0;
-    return fit < all ? fit : all;
+    job.rows = rows, job.classes = classes, job.features = features, job.normalize = normalize, job.tasks = tasks;
+    job.rows = portion(kernels(), job, most);
+    ManyPlan forward = plan_of(kernels(), job);
+    cut->rows_forward = job.rows, cut->room_forward = forward.room;
+    job.rows = rows, job.lse_grad = &any;
+    job.rows = portion(kernels(), job, most);
+    ManyPlan backward = plan_of(kernels(), job);
+    cut->rows = job.rows, cut->room = backward.room, cut->tile = backward.tile, cut->tiles = backward.tiles;
+    cut->block = backward.block, cut->numbers = backward.tile_numbers;
+    cut->stripe = 0;
+    if (masses >= 0) {
+        int64_t stripe = masses ? (4 * rows * backward.tiles + masses - 1) / masses : backward.tiles;
+        cut->stripe = stripe > backward.tiles ? backward.tiles : stripe > 1 ? stripe : 1;
+    }
+    int64_t stripes = cut->stripe ? (backward.tiles + cut->stripe - 1) / cut->stripe : 0;
+    int64_t left = most - backward.room - 4 * rows * stripes;
+    int64_t fit = job.rows < rows ? 0 : (left < kept ? left : kept) / 4 / cut->numbers;
+    cut->kept = fit < 0 ? 0 : fit < backward.tiles ? fit : backward.tiles;
 }
 
 // The instruction set in use.
@@ -156,13 +195,15 @@ EXPORT int smoothmax_use_many_instructions(const char* name) {
 EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features, int half, const void* x,
                                  int64_t x_stride, const void* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
-                                 float* kept, int64_t kept_tiles, float* lse, float* score) {
+                                 float* kept, int64_t kept_tiles, float* masses, int64_t stripe, float* lse,
+                                 float* score) {
     ManyClass job = {};
     job.rows = rows, job.classes = classes, job.features = features, job.half = half;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
     job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
     job.normalize = normalize, job.tasks = tasks, job.lse = lse, job.score = score;
     job.kept = kept, job.kept_tiles = kept_tiles;
+    job.masses = masses, job.masses_stride = rows, job.stripe = stripe;
     return run_portions(job, most, {PACK, VALUES, JOIN});
 }
 
@@ -170,8 +211,9 @@ EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features
 EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features, int half, const void* x,
                                  int64_t x_stride, const void* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
-                                 float* kept, int64_t kept_tiles, float* lse, const float* lse_grad, const float* score_grad, void* dx, void* dw,
-                                 float* dscale, float* dbias, float* doffset) {
+                                 float* kept, int64_t kept_tiles, float* masses, int64_t stripe, float* lse, const float* lse_grad,
+                                 const float* score_grad, void* dx, void* dw, float* dscale, float* dbias,
+                                 float* doffset, double skip, int64_t* counts) {
     ManyClass job = {};
     job.rows = rows, job.classes = classes, job.features = features, job.half = half;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
@@ -180,6 +222,9 @@ EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features
     job.lse_grad = lse_grad, job.score_grad = score_grad;
     job.dx = dx, job.dw = dw, job.dscale = dscale, job.dbias = dbias, job.doffset = doffset;
     job.kept = kept, job.kept_tiles = kept_tiles;
+    job.masses = masses, job.masses_stride = rows, job.stripe = stripe;
+    job.limit = masses ? limit_of(job, skip) : -1;
+    job.counts = counts;
     if (dw) ask_for_large_pages(dw, (half ? 2 : 4) * classes * features);
     if (!dw || !half || portion(kernels(), job, most) == rows) return run_portions(job, most, {PACK, SLOPES, REDUCE});
     // Several portions of rows add to one derivative, which is rounded once.

@@ -120,7 +120,7 @@ def test_nothing_is_copied():
     """The library gets the tensors' own memory."""
     x, w, y = head(5, 40, 8)
     operands = {"input": x, "prototypes": w, "scale": torch.tensor(4.0)}
-    kept = native.values(operands, y, None, True, keep=False).kept
+    kept = native.values(operands, y, None, True, keep=False, skip=False).kept
     problem = native._Problem(operands, y, None, True, kept)
     assert {x.data_ptr(), w.data_ptr()} <= set(problem.arguments)
 

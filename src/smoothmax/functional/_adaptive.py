@@ -13,6 +13,7 @@ from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import RowOptions, check_target, prototype_loss, without_ignored
 from smoothmax.functional._margins import check_angle, check_margin, combined
 from smoothmax.functional._reduce import Reduction
+from smoothmax.kernels.skipping import Skip
 
 
 def magface(
@@ -29,6 +30,7 @@ def magface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """ArcFace whose angle m(a) grows with the length a, plus lambda (1/a + a/u_a^2), which rewards length.
 
@@ -48,6 +50,7 @@ def magface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`; the penalty of a row is weighted as its loss is.
@@ -70,7 +73,7 @@ def magface(
     with full_precision(input):
         a = lengths_of(rows).clamp(short, long)
         m = low + (high - low) * (a - short) / (long - short)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(
         input,
         prototypes,
@@ -98,6 +101,7 @@ def adaface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Margin softmax whose margin turns with quality q: psi = cos(theta - m q) - m (1 + q).
 
@@ -119,6 +123,7 @@ def adaface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -140,7 +145,7 @@ def adaface(
         a = lengths_of(rows)
         quality = ((a.detach() if detach else a) - mean) / std * concentration
         q = quality.clamp(-1, 1)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(
         input,
         prototypes,

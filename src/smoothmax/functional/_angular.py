@@ -28,6 +28,7 @@ from smoothmax.functional._margins import (
     margin_like,
 )
 from smoothmax.functional._reduce import Reduction
+from smoothmax.kernels.skipping import Skip
 
 
 def arcface(
@@ -44,6 +45,7 @@ def arcface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Additive-angle margin softmax: psi = cos(theta + m), with its true gradient.
 
@@ -71,6 +73,7 @@ def arcface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -89,7 +92,7 @@ def arcface(
     check_choice("variant", variant, ARC_VARIANTS)
     m, options = (
         margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items),
+        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
     )
     return prototype_loss(
         input, prototypes, target, scale, lambda c: arc(c, m, variant), options, prior=prior
@@ -109,6 +112,7 @@ def sphereface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Multiplicative-angle margin softmax: psi = (-1)^k cos(m theta) - 2k, k = floor(m theta/pi).
 
@@ -125,6 +129,7 @@ def sphereface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -141,7 +146,7 @@ def sphereface(
     check_factor(margin)
     m, options = (
         margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items),
+        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
     )
     return prototype_loss(
         input, prototypes, target, scale, lambda c: combined(c, m, 0.0, 0.0), options, prior=prior
@@ -161,6 +166,7 @@ def combined_margin(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """The common form of SphereFace, ArcFace and CosFace: psi = cos(m1 theta + m2) - m3.
 
@@ -179,6 +185,7 @@ def combined_margin(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -197,7 +204,7 @@ def combined_margin(
         check_margin(f"margins[{i}]", margin)
     check_three(("margins[0]", "margins[1]", "margins[2]"), margins)
     m1, m2, m3 = (margin_like(margin, input) for margin in margins)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: combined(c, m1, m2, m3), options, prior=prior
     )
@@ -216,6 +223,7 @@ def sub_center(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """`arcface` with K prototypes of each class, of which the nearest counts: c_j = max_k cos(f, w_jk).
 
@@ -234,6 +242,7 @@ def sub_center(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -265,4 +274,5 @@ def sub_center(
         label_smoothing=label_smoothing,
         reduction=reduction,
         num_items=num_items,
+        skip=skip,
     )

@@ -18,6 +18,7 @@ from smoothmax.functional._linear import check_probabilities, of_probabilities
 from smoothmax.functional._many_class import RowOptions, check_prototypes, prototype_loss
 from smoothmax.functional._margins import Margin, check_cosine_margin, margin_like
 from smoothmax.functional._reduce import Reduction
+from smoothmax.kernels.skipping import Skip
 
 
 def normface(
@@ -32,6 +33,7 @@ def normface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Softmax cross-entropy of s times the cosines: psi = c_y.
 
@@ -48,6 +50,7 @@ def normface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`. For balanced classes never below `smoothmax.loss_floor(C, s)`.
@@ -61,7 +64,7 @@ def normface(
     Source:
         [Wang2017] eq. 6.
     """
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     check_tensor("target", target)
     if target.is_floating_point():
         check_prototypes(input, prototypes)
@@ -83,6 +86,7 @@ def cosface(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Additive-cosine margin softmax: psi = c_y - m.
 
@@ -100,6 +104,7 @@ def cosface(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -116,6 +121,6 @@ def cosface(
     check_cosine_margin("margin", margin)
     m, options = (
         margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items),
+        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
     )
     return prototype_loss(input, prototypes, target, scale, lambda c: c - m, options, prior=prior)

@@ -10,6 +10,7 @@ from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._many_class import RowOptions, check_per_class, check_prototypes, prototype_loss
 from smoothmax.functional._margins import Margin, check_least_margin, margin_like
 from smoothmax.functional._reduce import Reduction
+from smoothmax.kernels.skipping import Skip
 
 
 def linear_cross_entropy(
@@ -26,6 +27,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    skip: Skip = "exact",
 ) -> Float[Tensor, "*loss"]:
     """Softmax cross-entropy of k (W f + b), with z_y lowered by a margin m.
 
@@ -47,6 +49,7 @@ def linear_cross_entropy(
         label_smoothing: as for `softmax_cross_entropy`.
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
+        skip: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -61,7 +64,7 @@ def linear_cross_entropy(
         [Bridle1990].
     """
     check_least_margin(margin)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     check_tensor("target", target)
     if target.is_floating_point():
         check_prototypes(input, prototypes)
@@ -100,4 +103,6 @@ def of_probabilities(
     logits = (scale.unsqueeze(-1) if isinstance(scale, Tensor) and scale.ndim else scale) * scores
     logits = logits if prior is None else logits + prior.to(logits.dtype).log()
     second = 0 if logits.ndim == 1 else 1  # where torch has the classes
-    return softmax_cross_entropy(logits.movedim(-1, second), target.movedim(-1, second), **options._asdict())
+    given = options._asdict()
+    del given["skip"]  # all scores are there
+    return softmax_cross_entropy(logits.movedim(-1, second), target.movedim(-1, second), **given)

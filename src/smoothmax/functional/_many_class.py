@@ -18,17 +18,19 @@ from smoothmax.functional._island import full_precision, widen
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._softplus import softplus
 from smoothmax.kernels import many_class
+from smoothmax.kernels.skipping import Skip, check_skip
 from smoothmax.kernels.unit import unit
 
 
 class RowOptions(NamedTuple):
-    """What every loss of rows takes, with the meaning that `F.cross_entropy` gives it."""
+    """What every loss of rows takes, as `F.cross_entropy` means it; and what it may skip."""
 
     weight: Tensor | None = None
     ignore_index: int = -100
     label_smoothing: float = 0.0
     reduction: Reduction = "mean"
     num_items: float | Tensor | None = None
+    skip: Skip = "exact"
 
 
 def lse_and_target(
@@ -41,6 +43,7 @@ def lse_and_target(
     bias: Float[Tensor, " classes"] | None = None,
     prior: Float[Tensor, " classes"] | None = None,
     where: Bool[Tensor, "*mask classes"] | None = None,
+    skip: Skip = "exact",
 ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
     """For each row ln sum_{j != y} pi_j e^(k z_j) over the other classes, and the target's score z_y.
 
@@ -61,6 +64,9 @@ def lse_and_target(
         bias: b, added before the scale; for scores that are not cosines.
         prior: pi, a positive weight of each class, say its frequency; ln pi is added after the scale.
         where: the classes that count, a mask that broadcasts against all scores; not asked of the target.
+        skip: what a backward pass in tiles may leave out: "exact", what is below the rounding of the largest
+            row's gradient, in a trained head most; a number, a tolerance of your own; or None, nothing.
+            `Skipping` has the bound and, if it is passed, counts what was left out.
 
     Returns:
         l and z_y, float32 or float64; l is -inf, with gradient 0, where there is no other class.
@@ -80,12 +86,13 @@ def lse_and_target(
         raise ValueError("`bias` must be None with normalize=True, got a tensor. A cosine has no bias.")
     check_target(input, target)
     check_devices(input=input, bias=bias, prior=prior, where=where)
+    check_skip(skip)
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = class_indices(target).reshape(-1)
         check_range(labels, len(prototypes))
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
-        lse, score = many_class.lse_and_target(operands, labels, mask, normalize)
+        lse, score = many_class.lse_and_target(operands, labels, mask, normalize, skip)
         return lse.reshape(target.shape), score.reshape(target.shape)
 
 
@@ -123,9 +130,8 @@ def prototype_loss(
     check_prototypes(input, prototypes)
     check_target(input, target)
     input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
-    lse, score = lse_and_target(
-        input, prototypes, safe, scale=scale, normalize=normalize, bias=bias, prior=prior
-    )
+    knobs = {"scale": scale, "normalize": normalize, "bias": bias, "prior": prior, "skip": options.skip}
+    lse, score = lse_and_target(input, prototypes, safe, **knobs)  # type: ignore[arg-type]
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         k = operands["scale"]

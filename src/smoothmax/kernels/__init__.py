@@ -3,8 +3,9 @@
 import torch
 
 from smoothmax.kernels._library import Backend, backend
+from smoothmax.kernels.skipping import Skipping
 
-__all__ = ["Backend", "backend"]
+__all__ = ["Backend", "Skipping", "backend"]
 
 
 def _settle_vector_math() -> None:

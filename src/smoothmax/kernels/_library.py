@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 8
+VERSION = 9
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
@@ -103,11 +103,11 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_use_threads.argtypes = [pointer]
     library.smoothmax_apply.argtypes = [flag, flag, pointer, pointer, integer]
     matrices = [*[integer] * 3, flag, *[pointer, integer] * 2]  # rows, classes, features; half; x and w
-    head = [*matrices, *[pointer] * 4, flag, integer, integer, pointer, integer]
-    library.smoothmax_many_kept.argtypes = [*[integer] * 3, flag, *[integer] * 3, pointer]
-    library.smoothmax_many_kept.restype = integer
+    head = [*matrices, *[pointer] * 4, flag, integer, integer, pointer, integer, pointer, integer]
+    library.smoothmax_many_plan.argtypes = [*[integer] * 3, flag, *[integer] * 4, pointer]
+    library.smoothmax_many_plan.restype = None
     library.smoothmax_many_values.argtypes = [*head, pointer, pointer]
-    library.smoothmax_many_slopes.argtypes = [*head, *[pointer] * 8]
+    library.smoothmax_many_slopes.argtypes = [*head, *[pointer] * 8, number, pointer]
     library.smoothmax_many_instructions.restype = ctypes.c_char_p
     library.smoothmax_use_many_instructions.argtypes = [ctypes.c_char_p]
     library.smoothmax_multiply.argtypes = [*[pointer] * 3, *[integer] * 3, *[flag] * 3]

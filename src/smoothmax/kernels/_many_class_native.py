@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smoothmax.kernels._kept import empty_like
 from smoothmax.kernels._library import LIBRARY
+from smoothmax.kernels.skipping import Skipping
 
 #: Bytes of workspace: packed rows, what each thread has for itself, and products kept for backward. A block
 #: of 256 rows may take more.
@@ -22,6 +23,10 @@ ROOM_BYTES = 28 << 20
 
 #: Bytes of products kept for backward, where one matrix product in four is saved for each.
 KEPT_BYTES = 16 << 20
+
+#: Bytes of the masses of classes kept for backward, by which it knows what may be left out; tiles share
+#: them where they would take more.
+MASS_BYTES = 4 << 20
 
 #: Gradients of prototypes up to so many bytes leave their memory to those of the next step: at 400,000
 #: classes fresh pages took as long as all products.
@@ -74,15 +79,44 @@ def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
     )
 
 
+class Cut(ctypes.Structure):
+    """How the library cuts a problem; see `smoothmax_many_plan`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in (
+            *("rows_forward", "room_forward", "rows", "room", "tile", "tiles", "block"),
+            *("kept", "numbers", "stripe"),
+        )
+    )
+
+    @property
+    def stripes(self) -> int:
+        """Sets of tiles that share the masses of their classes."""
+        return -(-self.tiles // self.stripe) if self.stripe else 0
+
+
+def cut(sizes: tuple[int, int, int], normalize: bool, tasks: int, *, keep: bool, skip: bool) -> Cut:
+    """How a problem of so many rows, classes and features is cut."""
+    found = Cut()
+    budget = (ROOM_BYTES, KEPT_BYTES if keep else 0, MASS_BYTES if keep and skip else -1)
+    _library.smoothmax_many_plan(*sizes, normalize, tasks, *budget, ctypes.byref(found))
+    return found
+
+
 class Kept(NamedTuple):
     """What backward needs of the forward pass besides the log-sum-exp.
 
     Attributes:
         products: of rows and prototypes, of some tiles, as the library lays them out.
-        tasks: parts of the classes, on which that depends.
+        masses: of each stripe of tiles each row's log-sum-exp of the others; none if nothing may be left out.
+        stripe: tiles of a stripe.
+        tasks: parts of the classes, on which all that depends.
     """
 
     products: Tensor
+    masses: Tensor
+    stripe: int
     tasks: int
 
 
@@ -95,15 +129,20 @@ class Values(NamedTuple):
 
 
 def values(
-    operands: dict[str, Tensor], target: Tensor, where: Tensor | None, normalize: bool, *, keep: bool
+    operands: dict[str, Tensor],
+    target: Tensor,
+    where: Tensor | None,
+    normalize: bool,
+    *,
+    keep: bool,
+    skip: bool,
 ) -> Values | None:
-    """The values, or None; products are kept only if asked for."""
-    rows, sizes = len(target), operands["prototypes"].shape
-    tasks = _tasks(rows, *sizes)
-    numbers = ctypes.c_int64()
-    given = (rows, *sizes, normalize, tasks, ROOM_BYTES, KEPT_BYTES if keep else 0)
-    count = _library.smoothmax_many_kept(*given, ctypes.byref(numbers))
-    kept = Kept(torch.empty(count, numbers.value), tasks)
+    """The values, or None; products and masses are kept only if asked for."""
+    rows, (classes, features) = len(target), operands["prototypes"].shape
+    tasks = _tasks(rows, classes, features)
+    way = cut((rows, classes, features), normalize, tasks, keep=keep, skip=skip)
+    products, masses = torch.empty(way.kept, way.numbers), torch.empty(way.stripes, rows)
+    kept = Kept(products, masses, way.stripe, tasks)
     problem = _Problem(operands, target, where, normalize, kept)
     lse, score = torch.empty(rows), torch.empty(rows)
     outcome = _library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr())
@@ -119,8 +158,9 @@ def slopes(
     grads: tuple[Tensor, Tensor],
     *,
     prototypes: bool,
+    skip: Skipping | None,
 ) -> Slopes | None:
-    """The derivatives of lse and score, times `grads` and summed; None where refused."""
+    """The derivatives of lse and score, times `grads`, summed, less what is skipped; None where refused."""
     problem = _Problem(operands, target, where, normalize, found.kept)
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
@@ -132,8 +172,11 @@ def slopes(
     )
     given = [tensor.contiguous() for tensor in (found.lse, *grads)]
     addresses = (None if tensor is None else tensor.data_ptr() for tensor in (*given, *out))
-    if not _succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses)):
+    share, counts = -1.0 if skip is None else skip.share(torch.float32), (ctypes.c_int64 * 2)()
+    if not _succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses, share, counts)):
         return None
+    if skip is not None:
+        skip.count(*counts)
     return out if operands["scale"].ndim else out._replace(scale=out.scale.sum())
 
 
@@ -168,6 +211,7 @@ class _Problem:
             *(x.data_ptr(), x.stride(0), w.data_ptr(), w.stride(0)),
             *(None if vector is None else vector.data_ptr() for vector in vectors),
             *(normalize, kept.tasks, ROOM_BYTES, kept.products.data_ptr(), len(kept.products)),
+            *(kept.masses.data_ptr() if kept.stripe else None, kept.stripe),
         )
 
 

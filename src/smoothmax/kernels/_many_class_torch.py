@@ -1,11 +1,13 @@
 """The many-class primitive in plain torch: in one piece, or tile by tile. See `kernels.many_class`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from smoothmax.kernels.others import logsumexp_of_others
+from smoothmax.kernels.skipping import Skipping
 from smoothmax.kernels.unit import unit
 
 #: Differentiable tensors by name: "input" (N, D), "prototypes" (C, D) or (C, K, D), "scale" () or (N,), and
@@ -43,53 +45,88 @@ def _masked(logits: Tensor, where: Tensor | None) -> Tensor:
     return logits if where is None else torch.where(where, logits, -torch.inf)
 
 
+class Options(NamedTuple):
+    """How tiles are computed.
+
+    Attributes:
+        normalize: whether scores are cosines.
+        tile: classes of one.
+        skip: what may be left out of the gradient.
+    """
+
+    normalize: bool
+    tile: int
+    skip: Skipping | None
+
+
 class Tiled(torch.autograd.Function):
-    """The same, tile by tile: forward keeps the log-sum-exp alone, backward computes each tile again."""
+    """The same, tile by tile: forward keeps the log-sum-exps alone, backward computes each tile again.
+
+    The third result is the log-sum-exp of each tile and row, by which backward knows what may be left out.
+    """
 
     @staticmethod
-    def forward(names, target, where, normalize, tile, *tensors):
+    def forward(names, target, where, options, *tensors):
         operands = dict(zip(names, tensors, strict=True))
+        normalize, tile, _ = options
         # Written into one block: small pieces between large temporaries would break up the heap.
         rows, count = len(target), -(-len(operands["prototypes"]) // tile)
         parts = operands["input"].new_empty(count, rows)
         for i, (start, part, part_where) in enumerate(_tiles(operands, where, tile)):
             parts[i] = torch.logsumexp(_other_logits(part, target, part_where, normalize, start), -1)
-        return torch.logsumexp(parts, 0), _target_score(operands, target, normalize)
+        return torch.logsumexp(parts, 0), _target_score(operands, target, normalize), parts
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.names, target, where, ctx.normalize, ctx.tile, *tensors = inputs
-        ctx.save_for_backward(target, where, output[0], *tensors)
+        ctx.names, target, where, ctx.options, *tensors = inputs
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(target, where, output[0], output[2], *tensors)
         ctx.save_for_forward(target, where, output[0], *tensors)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        g_lse, g_score = grad_outputs
-        target, where, lse, *tensors = ctx.saved_tensors
-        operands = dict(zip(ctx.names, tensors, strict=True))
+        g_lse, g_score, _ = grad_outputs
+        target, where, lse, parts, *tensors = ctx.saved_tensors
+        operands, normalize = dict(zip(ctx.names, tensors, strict=True)), ctx.options.normalize
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            _, pull, *_ = torch.func.vjp(lambda given: dense(given, target, where, ctx.normalize), operands)
+            _, pull, *_ = torch.func.vjp(lambda given: dense(given, target, where, normalize), operands)
             (slopes,) = pull((g_lse, g_score))
         else:
-            slopes = _tiled_slopes(operands, target, where, ctx.normalize, ctx.tile, lse, g_lse)
-            _add_target_slopes(slopes, operands, target, ctx.normalize, g_score)
-        return (None,) * 5 + tuple(slopes[name] for name in ctx.names)
+            left_out = _left_out(parts, lse, g_lse, ctx.options.skip)
+            slopes = _tiled_slopes(operands, target, where, ctx.options, lse, g_lse, left_out)
+            _add_target_slopes(slopes, operands, target, normalize, g_score)
+        return (None,) * 4 + tuple(slopes[name] for name in ctx.names)
 
     @staticmethod
     def jvp(ctx, *grad_inputs):
         target, where, _, *tensors = ctx.saved_tensors
         primals = dict(zip(ctx.names, tensors, strict=True))
-        return push(lambda given: dense(given, target, where, ctx.normalize), primals, grad_inputs[5:])
+        pushed = push(
+            lambda given: dense(given, target, where, ctx.options.normalize), primals, grad_inputs[4:]
+        )
+        return *pushed, None
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        names, target, where, normalize, _, *tensors = args
+        names, target, where, options, *tensors = args
 
         def one(target, where, *tensors):
-            return dense(dict(zip(names, tensors, strict=True)), target, where, normalize)
+            return dense(dict(zip(names, tensors, strict=True)), target, where, options.normalize)
 
-        dims = (in_dims[1], in_dims[2], *in_dims[5:])
-        return torch.vmap(one, dims)(target, where, *tensors), (0, 0)
+        dims = (in_dims[1], in_dims[2], *in_dims[4:])
+        found = torch.vmap(one, dims)(target, where, *tensors)
+        return (*found, found[0].new_empty(0)), (0, 0, None)
+
+
+def _left_out(parts: Tensor, lse: Tensor, g_lse: Tensor, skip: Skipping | None) -> list[bool]:
+    """Which tiles may be left out: where no row's weights sum to more than their share; nan may not."""
+    if skip is None:
+        return [False] * len(parts)
+    sizes = (torch.exp(parts - torch.where(lse == -torch.inf, 0, lse)) * g_lse.abs()).amax(-1)
+    limit = skip.share(parts.dtype) * g_lse.abs().max() / max(parts.shape)
+    left_out = ((sizes <= limit) & limit.isfinite()).tolist()
+    skip.count(len(left_out), sum(left_out))
+    return left_out
 
 
 def push(
@@ -145,20 +182,24 @@ def _tiled_slopes(
     operands: Operands,
     target: Tensor,
     where: Tensor | None,
-    normalize: bool,
-    tile: int,
+    options: Options,
     lse: Tensor,
     g_lse: Tensor,
+    left_out: list[bool],
 ) -> Operands:
     slopes = {name: torch.zeros_like(tensor) for name, tensor in operands.items()}
     shift = torch.where(lse == -torch.inf, 0, lse).unsqueeze(-1)
-    for start, part, part_where in _tiles(operands, where, tile):
+    for (start, part, part_where), skipped in zip(
+        _tiles(operands, where, options.tile), left_out, strict=True
+    ):
+        if skipped:
+            continue
         leaves = _leaves(part)
         with torch.enable_grad():
-            logits = _other_logits(leaves, target, part_where, normalize, start)
+            logits = _other_logits(leaves, target, part_where, options.normalize, start)
         weights = torch.exp(logits.detach() - shift) * g_lse.unsqueeze(-1)
         for name, slope in _slopes(logits, leaves, weights).items():
-            into = slopes[name][start : start + tile] if name in _PER_CLASS else slopes[name]
+            into = slopes[name][start : start + options.tile] if name in _PER_CLASS else slopes[name]
             into += slope
     return slopes
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from smoothmax.kernels import _many_class_native as native
-from smoothmax.kernels._many_class_torch import Operands, Tiled, dense, push
+from smoothmax.kernels._many_class_torch import Operands, Options, Tiled, dense, push
+from smoothmax.kernels.skipping import Skip, as_skipping
 from smoothmax.kernels.unit import unit
 
 
@@ -57,7 +58,7 @@ def plan(rows: int, classes: int, features: int, bytes_each: int = 4) -> Plan:
 
 
 def lse_and_target(
-    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool
+    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool, skip: Skip = "exact"
 ) -> tuple[Tensor, Tensor]:
     """Per row ln sum_{j != y} exp(logit_j) and the score of y; -inf where there is no other class.
 
@@ -67,14 +68,15 @@ def lse_and_target(
         target: (N,), y in range.
         where: (N, C) or (C,), the classes that count, or None. The target itself needs no leave.
         normalize: whether scores are cosines.
+        skip: what a backward pass in tiles may leave out.
     """
     if native.serves(operands, where):
-        return _Native.apply(tuple(operands), target, where, normalize, *operands.values())
-    return _composite(operands, target, where, normalize)
+        return _Native.apply(tuple(operands), target, where, normalize, as_skipping(skip), *operands.values())
+    return _composite(operands, target, where, normalize, skip)
 
 
 def _composite(
-    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool
+    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool, skip: Skip
 ) -> tuple[Tensor, Tensor]:
     """The same in plain torch."""
     operands = _directed(widened(operands), normalize)
@@ -84,7 +86,8 @@ def _composite(
         return dense(operands, target, where, normalize)
     subcentres = w.shape[1] if w.ndim == 3 else 1
     tile = max(1, cut.tile // subcentres)
-    return Tiled.apply(tuple(operands), target, where, normalize, tile, *operands.values())
+    options = Options(normalize, tile, as_skipping(skip))
+    return Tiled.apply(tuple(operands), target, where, options, *operands.values())[:2]
 
 
 def widened(operands: Operands) -> Operands:
@@ -101,33 +104,35 @@ class _Native(torch.autograd.Function):
     """The same by the compiled kernels: values, and gradients of which no graph is asked for."""
 
     @staticmethod
-    def forward(ctx, names, target, where, normalize, *tensors):
+    def forward(ctx, names, target, where, normalize, skip, *tensors):
         operands = dict(zip(names, tensors, strict=True))
         keep = any(ctx.needs_input_grad)
-        found = native.values(operands, target, where, normalize, keep=keep)
-        lse, score, kept = found or (*_composite(operands, target, where, normalize), None)
-        ctx.names, ctx.normalize, ctx.tasks = names, normalize, kept and kept.tasks
-        ctx.save_for_backward(target, where, lse, score, kept and kept.products, *tensors)
+        found = native.values(operands, target, where, normalize, keep=keep, skip=skip is not None)
+        lse, score, kept = found or (*_composite(operands, target, where, normalize, skip), None)
+        ctx.names, ctx.normalize, ctx.skip = names, normalize, skip
+        ctx.cut = kept and (kept.stripe, kept.tasks)
+        of_tiles = (kept.products, kept.masses) if kept else (None, None)
+        ctx.save_for_backward(target, where, lse, score, *of_tiles, *tensors)
         ctx.save_for_forward(target, where, *tensors)
         return lse, score
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        target, where, lse, score, products, *tensors = ctx.saved_tensors
+        target, where, lse, score, products, masses, *tensors = ctx.saved_tensors
         operands = dict(zip(ctx.names, tensors, strict=True))
-        found = ctx.tasks and native.Values(lse, score, native.Kept(products, ctx.tasks))
+        found = ctx.cut and native.Values(lse, score, native.Kept(products, masses, *ctx.cut))
         if torch.is_grad_enabled():
             _, pull, *_ = torch.func.vjp(_whole(target, where, ctx.normalize), operands)
             (slopes,) = pull(grad_outputs)
         else:
             slopes = _slopes(ctx, operands, target, where, found, grad_outputs)
-        return (None,) * 4 + tuple(slopes[name] for name in ctx.names)
+        return (None,) * 5 + tuple(slopes[name] for name in ctx.names)
 
     @staticmethod
     def jvp(ctx, *grad_inputs):
         target, where, *tensors = ctx.saved_tensors
         primals = dict(zip(ctx.names, tensors, strict=True))
-        return push(_whole(target, where, ctx.normalize), primals, grad_inputs[4:])
+        return push(_whole(target, where, ctx.normalize), primals, grad_inputs[5:])
 
 
 def _whole(
@@ -138,11 +143,13 @@ def _whole(
 
 def _slopes(ctx, operands, target, where, found, grads) -> dict[str, Tensor | None]:
     if found:
-        wanted = ctx.needs_input_grad[4 + ctx.names.index("prototypes")]
-        slopes = native.slopes(operands, target, where, ctx.normalize, found, grads, prototypes=wanted)
+        wanted = ctx.needs_input_grad[5 + ctx.names.index("prototypes")]
+        slopes = native.slopes(
+            operands, target, where, ctx.normalize, found, grads, prototypes=wanted, skip=ctx.skip
+        )
         if slopes is not None:
             return slopes._asdict()
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in operands.items()}
     with torch.enable_grad():
-        outputs = _composite(leaves, target, where, ctx.normalize)
+        outputs = _composite(leaves, target, where, ctx.normalize, ctx.skip)
     return dict(zip(leaves, torch.autograd.grad(outputs, tuple(leaves.values()), grads), strict=True))

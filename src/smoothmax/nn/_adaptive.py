@@ -72,6 +72,7 @@ class MagFaceHead(CosineScores):
             penalty=self.penalty,
             weight=self.weight,
             num_items=num_items,
+            skip=self.skip,
             **self.options,
         )
 
@@ -153,6 +154,7 @@ class AdaFaceHead(CosineScores):
             detach=self.detach,
             weight=self.weight,
             num_items=num_items,
+            skip=self.skip,
             **self.options,
         )
 

@@ -15,6 +15,7 @@ from smoothmax.functional._island import widen
 from smoothmax.functional._linear import check_probabilities
 from smoothmax.functional._many_class import (
     RowOptions,
+    Skip,
     check_prototypes,
     check_target,
     prototype_loss,
@@ -57,10 +58,15 @@ class Head(WideBuffers):
         weight: a weight of each class, or None.
         prior: a positive prior of each class, or None.
         centers: K for prototypes (C, K, D); 0 for (C, D).
+
+    Attributes:
+        skip: what a backward pass in tiles may leave out, "exact" at first; set it to what
+            `functional.lse_and_target` takes. A `Skipping` counts what was.
     """
 
     kind: ClassVar[Literal["logits", "cosines"]]
     scale: Scale
+    skip: Skip
     bias: Tensor | None
     weight: Tensor | None
     prior: Tensor | None
@@ -87,6 +93,7 @@ class Head(WideBuffers):
         in_features, num_classes = int(in_features), int(num_classes)
         self.in_features, self.num_classes = in_features, num_classes
         self.scale = scale
+        self.skip = "exact"
         self.options = options
         shape = (num_classes, centers, in_features) if centers else (num_classes, in_features)
         self.prototypes = nn.Parameter(torch.empty(shape))
@@ -174,7 +181,7 @@ class Head(WideBuffers):
             target,
             self.scale_at(input, target),  # it reads no score
             lambda own: self.margined(own, own.unsqueeze(-1), target),
-            RowOptions(weight=self.weight, num_items=num_items, **self.options),
+            RowOptions(weight=self.weight, num_items=num_items, skip=self.skip, **self.options),
             normalize=self.kind == "cosines",
             bias=self.bias,
             prior=self.prior,
