@@ -10,6 +10,22 @@ PACKAGE = ROOT / "src" / "smoothmax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
+#: The packages whose names users import.
+SUBPACKAGES = (
+    "compat",
+    "compat.pml",
+    "diagnose",
+    "families",
+    "fit",
+    "functional",
+    "kernels",
+    "migrate",
+    "monitor",
+    "nn",
+    "ops",
+    "scale",
+)
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

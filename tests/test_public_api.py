@@ -8,21 +8,8 @@ import re
 import pytest
 
 import smoothmax
-from _source import PACKAGE, ROOT, tree
+from _source import PACKAGE, ROOT, SUBPACKAGES, tree
 
-SUBPACKAGES = (
-    "compat",
-    "compat.pml",
-    "diagnose",
-    "families",
-    "fit",
-    "functional",
-    "kernels",
-    "migrate",
-    "nn",
-    "ops",
-    "scale",
-)
 #: Names of `fit` that `scan`, which it imports, needs too.
 FROM_SCAN = {"SavedHead", "load_head"}
 every_subpackage = pytest.mark.parametrize("name", SUBPACKAGES)

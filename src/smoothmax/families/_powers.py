@@ -20,6 +20,18 @@ from smoothmax.kernels import reference
 from smoothmax.kernels.blocks import by_blocks
 from smoothmax.kernels.reference import Dims, Mass
 
+ROOT_OF_POWERS = Properties(
+    side="over",
+    convex=True,
+    monotone=True,
+    translation_equivariant=False,
+    homogeneous=True,
+    differentiability=0.0,
+    domain=NON_NEGATIVE,
+    relative=True,
+)
+"""What holds for each root of a sum of powers."""
+
 
 @dataclass(frozen=True, eq=False)
 class PowerFamily(Family):
@@ -27,16 +39,7 @@ class PowerFamily(Family):
 
     p: float | Tensor
 
-    properties: ClassVar[Properties] = Properties(
-        side="over",
-        convex=True,
-        monotone=True,
-        translation_equivariant=False,
-        homogeneous=True,
-        differentiability=0.0,
-        domain=NON_NEGATIVE,
-        relative=True,
-    )
+    properties: ClassVar[Properties] = ROOT_OF_POWERS
 
     def __post_init__(self) -> None:
         check_positive("p", self.p, "Larger is closer to the hard maximum.")

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from smoothmax._checks import check_count, check_number, check_positive
-from smoothmax.families._powers import split
+from smoothmax.families._powers import ROOT_OF_POWERS, split
 from smoothmax.families.base import (
-    NON_NEGATIVE,
     Family,
     Norm,
     Properties,
@@ -55,16 +54,7 @@ class OddRoot(Family):
 
     k: int
 
-    properties: ClassVar[Properties] = Properties(
-        side="over",
-        convex=True,
-        monotone=True,
-        translation_equivariant=False,
-        homogeneous=True,
-        differentiability=0.0,
-        domain=NON_NEGATIVE,
-        relative=True,
-    )
+    properties: ClassVar[Properties] = ROOT_OF_POWERS
     _of_nothing: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
