@@ -9,8 +9,8 @@ import torch
 from smoothmax import measure
 from smoothmax.cli import main
 from smoothmax.fit import FitSettings, fit_head, load_head
-from smoothmax.scan.kernel import block_measures
 from smoothmax.scan.margin import Margin
+from smoothmax.scan.measures import block_measures
 
 #: Under the type hook pytest's captured streams are not the TextIO that the annotations name.
 pytestmark = pytest.mark.plain

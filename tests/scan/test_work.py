@@ -14,7 +14,7 @@ import torch
 from smoothmax import calibrate, calibration_error, measure
 from smoothmax._errors import BadInput
 from smoothmax.scan import state, work
-from smoothmax.scan.kernel import FACTORS, block_measures, temperature_nll
+from smoothmax.scan.measures import FACTORS, block_measures, temperature_nll
 from smoothmax.scan.results import reliability, results_of, temperatures
 from smoothmax.scan.run import Rank, clear, scan
 from smoothmax.scan.sums import RESOLUTION

@@ -9,8 +9,8 @@ from torch import Tensor
 from smoothmax.fit._rows import Rows
 from smoothmax.fit._rules import Head, scale_now
 from smoothmax.functional import softmax_cross_entropy
-from smoothmax.scan.kernel import block_measures, temperature_nll
 from smoothmax.scan.margin import Margin
+from smoothmax.scan.measures import block_measures, temperature_nll
 from smoothmax.scan.tally import Settings, Tally
 from smoothmax.scan.work import SAMPLED_ROWS
 

@@ -9,7 +9,7 @@ import numpy as np
 from smoothmax import __version__
 from smoothmax.diagnose import Verdict, verdict
 from smoothmax.scan.inputs import files_of
-from smoothmax.scan.kernel import FACTORS
+from smoothmax.scan.measures import FACTORS
 from smoothmax.scan.sums import BINS, RESOLUTION, ends, middles, quantile
 from smoothmax.scan.tally import SHARE_UNIT, WIDE_BINS, Tally
 from smoothmax.scan.work import Job

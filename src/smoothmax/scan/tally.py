@@ -12,7 +12,7 @@ from torch import Tensor
 from smoothmax._scores import Kind
 from smoothmax.diagnose import Cuts, Measures, Summary
 from smoothmax.diagnose._measure import QUANTILES
-from smoothmax.scan.kernel import FACTORS
+from smoothmax.scan.measures import FACTORS
 from smoothmax.scan.sums import BINS, ExactSum, codes, count, quantile
 
 WITHOUT_TARGET = (

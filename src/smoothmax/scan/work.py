@@ -15,8 +15,8 @@ from torch import Tensor
 
 from smoothmax._errors import BadInput
 from smoothmax._scores import as_scores
-from smoothmax.scan.kernel import NotFinite, block_measures, temperature_nll
 from smoothmax.scan.margin import Margin
+from smoothmax.scan.measures import NotFinite, block_measures, temperature_nll
 from smoothmax.scan.projection import Projection
 from smoothmax.scan.sources import Table
 from smoothmax.scan.tally import Settings, Tally

@@ -7,7 +7,7 @@ import torch
 
 from smoothmax import row_measures
 from smoothmax.scan import kernel
-from smoothmax.scan.kernel import TILE_SCORES, NotFinite, block_measures
+from smoothmax.scan.measures import TILE_SCORES, NotFinite, block_measures
 
 
 @pytest.fixture(params=["native", "torch"], autouse=True)
