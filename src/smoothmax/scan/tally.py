@@ -85,7 +85,7 @@ class Tally:
         """Add a block.
 
         Args:
-            rows: of `kernel.block_measures`.
+            rows: of `measures.block_measures`.
             target: class indices.
             nll: (sampled rows, factors), of the rows on which temperatures are tried.
         """
