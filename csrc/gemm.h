@@ -16,6 +16,7 @@ struct Fma {
     static constexpr int W = Simd<float>::W;
     static constexpr int M = 6, N = VECTOR_BYTES == 64 ? 4 : 2;  // rows, and registers, of a block
     static constexpr int ROW_PAD = W, FEATURE_PAD = W, CLASS_PAD = 1;
+    static constexpr int64_t CHAIN = 64;    // products that are summed one by one: sums of sums are rounded less
     static constexpr int64_t CLASSES = 96;  // of a tile
     static constexpr int64_t ROWS = 256;    // of a block; all operands of a tile and a block stay in the second-level cache
 
@@ -75,20 +76,23 @@ struct Fma {
 
     template <int MM, int NN>
     static void block(Left a, Right b, int64_t k, float* c, int64_t c_stride, bool add) {
-        V sum[MM][NN];
-        for (int i = 0; i < MM; i++)
-            for (int j = 0; j < NN; j++) sum[i][j] = add ? load(c + i * c_stride + j * W) : V{};
         const float *pa = a.at, *pb = b.at;
-        for (int64_t p = 0; p < k; p++, pa += a.k_stride, pb += b.k_stride) {
-            V right[NN];
-            for (int j = 0; j < NN; j++) right[j] = load(pb + j * W);
-            for (int i = 0; i < MM; i++) {
-                float left = pa[i * a.m_stride];
-                for (int j = 0; j < NN; j++) sum[i][j] += left * right[j];
+        for (int64_t from = 0; from < k; from += CHAIN, add = true) {
+            V sum[MM][NN] = {};
+            for (int64_t p = from; p < k && p < from + CHAIN; p++, pa += a.k_stride, pb += b.k_stride) {
+                V right[NN];
+                for (int j = 0; j < NN; j++) right[j] = load(pb + j * W);
+                for (int i = 0; i < MM; i++) {
+                    float left = pa[i * a.m_stride];
+                    for (int j = 0; j < NN; j++) sum[i][j] += left * right[j];
+                }
             }
+            for (int i = 0; i < MM; i++)
+                for (int j = 0; j < NN; j++) {
+                    float* to = c + i * c_stride + j * W;
+                    store(to, add ? load(to) + sum[i][j] : sum[i][j]);
+                }
         }
-        for (int i = 0; i < MM; i++)
-            for (int j = 0; j < NN; j++) store(c + i * c_stride + j * W, sum[i][j]);
     }
 
     template <int NN> static void column(Left a, Right b, int64_t m, int64_t k, float* c, int64_t c_stride, bool add) {

@@ -216,25 +216,25 @@ struct Amx {
         _tile_loadd(4, a + part * TILE, of.line);
         _tile_loadd(5, a + of.across + part * TILE, of.line);
     }
+    // A right operand passes by while a block's left ones stay in the first-level cache.
     INLINE void take_right(const uint16_t* b, const Right& of, int part) {
-        _tile_loadd(6, b + part * TILE, of.line);
-        _tile_loadd(7, b + of.across + part * TILE, of.line);
+        _tile_stream_loadd(6, b + part * TILE, of.line);
+        _tile_stream_loadd(7, b + of.across + part * TILE, of.line);
     }
 
-    // The products of A and B parts. The smallest first, and each tile kept for as long as it serves.
-    template <int A, int B> INLINE void step(const uint16_t* a, const uint16_t* b, const Left& left, const Right& right) {
-        if constexpr (A == 3) {
-            take_left(a, left, 2), take_right(b, right, 0), products();
-            take_left(a, left, 1), products();
-            take_right(b, right, 1), products();
-            take_left(a, left, 0), products();
-            take_right(b, right, 2), products();
-            take_right(b, right, 0), products();
-        } else {
-            take_right(b, right, 0);
-            if constexpr (A == 2) take_left(a, left, 1), products();
-            take_left(a, left, 0), products();
-        }
+    // The products of three parts but the first ones, each tile kept for as long as it serves.
+    INLINE void small(const uint16_t* a, const uint16_t* b, const Left& left, const Right& right) {
+        take_left(a, left, 2), take_right(b, right, 0), products();
+        take_left(a, left, 1), products();
+        take_right(b, right, 1), products();
+        take_left(a, left, 0), products();
+        take_right(b, right, 2), products();
+    }
+    // Of one part, or of two and one.
+    template <int A> INLINE void large(const uint16_t* a, const uint16_t* b, const Left& left, const Right& right) {
+        take_right(b, right, 0);
+        if constexpr (A == 2) take_left(a, left, 1), products();
+        take_left(a, left, 0), products();
     }
 
     template <int A, int B>
@@ -251,8 +251,11 @@ struct Amx {
             _tile_zero(2);
             _tile_zero(3);
         }
+        // The sum is rounded at each step: all small products come first, while it is small itself.
+        for (int64_t p = 0; p < steps && B == 3; p++)
+            small(left.at + p * left.along, right.at + p * right.along, left, right);
         for (int64_t p = 0; p < steps; p++)
-            step<A, B>(left.at + p * left.along, right.at + p * right.along, left, right);
+            large<B == 3 ? 1 : A>(left.at + p * left.along, right.at + p * right.along, left, right);
         _tile_stored(0, c, bytes);
         _tile_stored(1, c + 16, bytes);
         _tile_stored(2, c + 16 * c_stride, bytes);

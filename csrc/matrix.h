@@ -20,15 +20,21 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // A register of numbers, as float, and back.
 INLINE V wide(const float* p) { return load(p); }
+typedef uint16_t HalfBits __attribute__((vector_size(VECTOR_BYTES / 2)));
 INLINE V wide(const BFloat16* p) {
-    typedef uint16_t Half __attribute__((vector_size(VECTOR_BYTES / 2)));
-    Half bits;
+    HalfBits bits;
     memcpy(&bits, p, sizeof bits);
     return as_float<float>(__builtin_convertvector(bits, I) << 16);
 }
 INLINE void put(float* p, V v) { store(p, v); }
 INLINE void put(BFloat16* p, V v) {
-    for (int l = 0; l < W; l++) narrow(v[l], p[l]);
+    // As `narrow` does it.
+    typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+    Bits bits = (Bits)as_int<float>(v);
+    bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    I number = v == v;
+    HalfBits half = __builtin_convertvector(number ? (I)bits : number - number + 0x7fc0, HalfBits);
+    memcpy(p, &half, sizeof half);
 }
 
 // The first `count` of a register, the others 0.

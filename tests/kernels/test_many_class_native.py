@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from _many_class_problems import COSINE, OPTIONS, PLAIN, SHAPES, problem
 from _native import F32, F64, needs_library
 
-from smoothmax.functional import cosface, normface
+from smoothmax.functional import cosface, linear_cross_entropy, normface
 from smoothmax.kernels import _many_class_native as native
 from smoothmax.kernels import many_class
 from smoothmax.kernels._library import LIBRARY
@@ -202,6 +202,28 @@ def test_gradients_agree_with_plain_cross_entropy_at_scale_64():
     assert loss.item() == pytest.approx(exact_loss.item(), rel=1e-6)
     for ours, expected in zip(torch.autograd.grad(loss, given), exact, strict=True):
         assert (ours - expected).norm() <= 4e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("features", [32, 128, 512])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_rounding_of_the_scores_times_the_scale_bounds_that_of_the_loss(many_instructions, features, scale):
+    """Terms of one sign, where sums in a row of 512 would be off by 16 u, and losses far below the logits.
+
+    Of a score, u sum |x_d w_d| being 1, no more than 6 is lost; of the loss that of two scores, times the
+    scale, and 2 for rounding the scaled score and the log-sum-exp.
+    """
+    w, y = torch.randn(500, features), torch.randint(500, (256,))
+    x = (0.1 * torch.randn(256, features) + w[y]) / features**0.5
+    unit = 2.0**-24 * (x.double().abs() @ w.double().abs().T)
+    _, score = many_class.lse_and_target(
+        {"input": x, "prototypes": w, "scale": torch.tensor(scale)}, y, None, False
+    )
+    exact = (x.double() * w.double()[y]).sum(-1)
+    assert ((score - exact).abs() <= 6 * unit.gather(1, y[:, None])[:, 0]).all()
+    options = {"scale": scale, "margin": 2.0, "reduction": "none"}
+    loss = linear_cross_entropy(x, w, y, **options)
+    error = (loss - linear_cross_entropy(x.double(), w.double(), y, **options)).abs()
+    assert (error <= 14 * scale * unit.amax(1) + 2.0**-20).all()
 
 
 def test_float32_is_right_under_every_transform(many_instructions):
