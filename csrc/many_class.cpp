@@ -7,7 +7,8 @@
 //     q_nj = lse_grad_n exp(logit_nj - lse_n) scale_n / |w_j|,    for the target score_grad_n / |w_j|,
 //
 // with another division by |x_n|, and adds Q W to the rows' derivatives and writes Q^T X to those of the prototypes, both
-// less their parts along x_n and w_j: lengths are divided out of results, so that operands stay what they are. The tile, both forms of its prototypes and the products live in the second-level cache; each thread has its own.
+// less their parts along x_n and w_j: lengths are divided out of results, so that operands stay what they are. The tile,
+// both forms of its prototypes and the products live in the second-level cache; each thread has its own.
 
 #include "many_class_skip.h"
 
