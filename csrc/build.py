@@ -55,14 +55,16 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
             run(cxx, *flags, *extra, "-c", SOURCE / f"{source}.cpp", "-o", objects[-1])
 
         for name, extra in INSTRUCTIONS.items():
-            for source in ("kernels", "many_class", "scan"):
+            for source in ("kernels", "many_class", "two_sided", "scan"):
                 compile_(source, name, f"-DISA={name}", *extra.split())
         matrix_unit = knows(cxx, MATRIX_UNIT)
         if matrix_unit:
-            compile_("many_class", "amx", "-DISA=amx", *MATRIX_UNIT.split())
+            for source in ("many_class", "two_sided"):
+                compile_(source, "amx", "-DISA=amx", *MATRIX_UNIT.split())
         for source in ("smoothmax", "kept", "scan_calls"):
             compile_(source, "calls")
-        compile_("many_class_calls", "calls", *(["-DWITH_AMX"] if matrix_unit else []))
+        for source in ("many_class_calls", "two_sided_calls"):
+            compile_(source, "calls", *(["-DWITH_AMX"] if matrix_unit else []))
         library = Path(folder) / NAME
         unneeded = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
         run(cxx, *flags, "-shared", *unneeded, *objects, "-o", library)

@@ -7,7 +7,13 @@ from torch import Tensor
 from smoothmax._checks import check_devices, check_floating
 from smoothmax.functional._info_nce import info_nce, loss_from_lse
 from smoothmax.functional._island import full_precision
-from smoothmax.functional._pairs import lse_and_positive, scale_of
+from smoothmax.functional._pairs import (
+    goes_both_ways,
+    lse_and_positive,
+    lse_of_both_sides,
+    paired_products,
+    scale_of,
+)
 from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._similarity import Similarity
 
@@ -111,8 +117,12 @@ def nt_xent(
     rows = torch.cat((input, other))
     sample = torch.arange(len(input), device=input.device) if ids is None else ids
     sample = torch.cat((sample, sample))
-    y = torch.arange(len(rows), device=rows.device).roll(len(input))
-    apart = sample.unsqueeze(1) != sample
     with full_precision(rows):
-        lse, score = lse_and_positive(rows, rows, y, k, similarity, apart)
+        if goes_both_ways(k, similarity):  # rows are compared with themselves: both sides are the same
+            lse = lse_of_both_sides(rows, rows, k, similarity, sample).of_rows
+            score = paired_products(input, other, similarity).repeat(2)
+        else:
+            y = torch.arange(len(rows), device=rows.device).roll(len(input))
+            apart = sample.unsqueeze(1) != sample
+            lse, score = lse_and_positive(rows, rows, y, k, similarity, apart)
         return reduce_rows(loss_from_lse(lse, score, k), float(len(rows)), reduction, num_items)

@@ -11,8 +11,10 @@ from smoothmax.functional._many_class import check_range
 from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._pairs import (
     check_pairs,
+    goes_both_ways,
     lse_and_chosen,
     lse_and_positive,
+    lse_of_both_sides,
     lse_where,
     per_anchor,
     reduce_counted,
@@ -45,8 +47,8 @@ def info_nce(
     """InfoNCE: ln(1 + sum_{j in N} e^(k (s_j - s_p + m))), each query's own key against the other candidates.
 
     Candidates are the keys, then the negatives; those that are not negatives of a query are masked out of its
-    sum. Many of them are computed tile by tile, see `lse_and_target`. The sum of |gradient| in a query's
-    similarities is 2 k (1 - p), p being the softmax of its positive.
+    sum. Many of them are computed tile by tile, see `lse_and_target`, both directions at once. The sum of
+    |gradient| in a query's similarities is 2 k (1 - p), p being the softmax of its positive.
 
     Args:
         query: one row per anchor; float16 and bfloat16 are computed in float32.
@@ -101,16 +103,14 @@ def info_nce(
         _check_symmetric(query, key, target, in_batch)
     y, kept = _own_keys(query, key, target, ignore_index)
     query = query if target is None else torch.where(kept.unsqueeze(1), query, 0)  # nan in one stays there
-    count = len(key) + (0 if negatives is None else negatives.shape[-2])
-    allowed = _allowed(y, len(key), count, in_batch, ids, mask)
     with full_precision(query):
-        lse, score = _lse_over_candidates(query, key, negatives, y, k, similarity, allowed)
-        losses = loss_from_lse(lse, score, k, margin)
-        if symmetric:
-            back = None if allowed is None else allowed[:, : len(key)].mT
-            lse, score = lse_and_positive(key, query, y, k, similarity, back)
-            losses = (losses + loss_from_lse(lse, score, k, margin)) / 2
-        return reduce_rows(torch.where(kept, losses, 0), kept.sum(), reduction, num_items)
+        if target is None and in_batch and negatives is None and mask is None:
+            ways = _ways_of_pairs(query, key, k, similarity, ids, symmetric)
+        else:
+            ways = _ways(query, key, negatives, y, k, similarity, ids, mask, in_batch, symmetric)
+        losses = [loss_from_lse(lse, score, k, margin) for lse, score in ways]
+        mean = losses[0] if len(losses) == 1 else (losses[0] + losses[1]) / 2
+        return reduce_rows(torch.where(kept, mean, 0), kept.sum(), reduction, num_items)
 
 
 def info_nce_pairs(
@@ -169,6 +169,43 @@ def _own_keys(query: Tensor, key: Tensor, target: Tensor | None, ignore_index: i
     y = torch.where(kept, target, 0)
     check_range(y, len(key))  # an index past the keys would be one of the negatives
     return y, kept
+
+
+Ways = list[tuple[Tensor, Tensor]]
+"""Of each direction the log-sum-exp over others, and the similarity of the positive."""
+
+
+def _ways_of_pairs(
+    query: Tensor, key: Tensor, k: float | Tensor, similarity: Similarity, ids: Tensor | None, symmetric: bool
+) -> Ways:
+    """Where nothing but ids says which keys are whose negatives."""
+    one_pass = len(query) == len(key) and (symmetric or ids is not None)
+    if one_pass and goes_both_ways(k, similarity):
+        of_rows, of_columns, score = lse_of_both_sides(query, key, k, similarity, ids)
+        return [(of_rows, score), (of_columns, score)][: 1 + symmetric]
+    y = torch.arange(len(query), device=query.device)
+    return _ways(query, key, None, y, k, similarity, ids, None, True, symmetric)
+
+
+def _ways(
+    query: Tensor,
+    key: Tensor,
+    negatives: Tensor | None,
+    y: Tensor,
+    k: float | Tensor,
+    similarity: Similarity,
+    ids: Tensor | None,
+    mask: Tensor | None,
+    in_batch: bool,
+    symmetric: bool,
+) -> Ways:
+    count = len(key) + (0 if negatives is None else negatives.shape[-2])
+    allowed = _allowed(y, len(key), count, in_batch, ids, mask)
+    ways = [_lse_over_candidates(query, key, negatives, y, k, similarity, allowed)]
+    if symmetric:
+        back = None if allowed is None else allowed[:, : len(key)].mT
+        ways.append(lse_and_positive(key, query, y, k, similarity, back))
+    return ways
 
 
 def _lse_over_candidates(

@@ -18,6 +18,8 @@ from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._reduce import Reduction, reduce_rows
 from smoothmax.functional._similarity import Similarity, similarities
 from smoothmax.kernels.others import logsumexp_of_others, logsumexp_of_present
+from smoothmax.kernels.two_sided import Sides, both_sides
+from smoothmax.kernels.unit import unit
 
 
 def scale_of(scale: float | Tensor | None, temperature: float | Tensor | None) -> float | Tensor:
@@ -105,6 +107,33 @@ def lse_and_positive(
     if similarity in ("cosine", "dot"):
         return lse_and_target(anchors, references, y, scale=k, normalize=similarity == "cosine", where=where)
     return lse_and_chosen(similarities(anchors, references, similarity=similarity), y, k, where)
+
+
+def goes_both_ways(k: float | Tensor, similarity: Similarity) -> bool:
+    """Whether `lse_of_both_sides` computes it: products of rows, and one scale for all pairs."""
+    return similarity in ("cosine", "dot") and (not isinstance(k, Tensor) or k.numel() == 1)
+
+
+def lse_of_both_sides(
+    query: Tensor, key: Tensor, k: float | Tensor, similarity: Similarity, ids: Tensor | None
+) -> Sides:
+    """K LSE_k over the other keys of each query, over the other queries of each key, and similarities.
+
+    Those of one id are left out on both sides. Similarities are computed once for both, tile by tile.
+    """
+    dtype = torch.promote_types(widen(query).dtype, widen(key).dtype)
+    if isinstance(k, Tensor):
+        scale = k.reshape(()).to(dtype)
+    else:
+        scale = torch.tensor(k, dtype=dtype, device=query.device)
+    return both_sides(query.to(dtype), key.to(dtype), scale, ids, similarity == "cosine")
+
+
+def paired_products(x: Tensor, y: Tensor, similarity: Similarity) -> Tensor:
+    """The cosine, or the inner product, of each row with the one beside it."""
+    x, y = widen(x), widen(y)
+    x, y = (unit(x), unit(y)) if similarity == "cosine" else (x, y)
+    return (x * y).sum(-1)
 
 
 def lse_and_chosen(

@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 9
+VERSION = 10
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
@@ -102,6 +102,13 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_use_instructions.argtypes = [ctypes.c_char_p]
     library.smoothmax_use_threads.argtypes = [pointer]
     library.smoothmax_apply.argtypes = [flag, flag, pointer, pointer, integer]
+    _declare_products(library)
+    return library
+
+
+def _declare_products(library: ctypes.CDLL) -> None:
+    """The functions of kernels that are made of matrix products."""
+    pointer, integer, number, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
     matrices = [*[integer] * 3, flag, *[pointer, integer] * 2]  # rows, classes, features; half; x and w
     head = [*matrices, *[pointer] * 4, flag, integer, integer, pointer, integer, pointer, integer]
     library.smoothmax_many_plan.argtypes = [*[integer] * 3, flag, *[integer] * 4, pointer]
@@ -110,8 +117,10 @@ def load(file: Path) -> ctypes.CDLL:
     library.smoothmax_many_slopes.argtypes = [*head, *[pointer] * 8, number, pointer]
     library.smoothmax_many_instructions.restype = ctypes.c_char_p
     library.smoothmax_use_many_instructions.argtypes = [ctypes.c_char_p]
+    both = [*[integer] * 2, *[pointer, integer] * 2, *[pointer] * 2, flag, integer, integer]
+    library.smoothmax_two_sided_values.argtypes = [*both, *[pointer] * 3]
+    library.smoothmax_two_sided_slopes.argtypes = [*both, *[pointer] * 8]
     library.smoothmax_multiply.argtypes = [*[pointer] * 3, *[integer] * 3, *[flag] * 3]
-    return library
 
 
 def share_threads(library: ctypes.CDLL) -> bool:

@@ -146,7 +146,7 @@ def values(
     problem = _Problem(operands, target, where, normalize, kept)
     lse, score = torch.empty(rows), torch.empty(rows)
     outcome = _library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr())
-    return Values(lse, score, kept) if _succeeds(outcome) else None
+    return Values(lse, score, kept) if succeeds(outcome) else None
 
 
 def slopes(
@@ -173,16 +173,17 @@ def slopes(
     given = [tensor.contiguous() for tensor in (found.lse, *grads)]
     addresses = (None if tensor is None else tensor.data_ptr() for tensor in (*given, *out))
     share, counts = -1.0 if skip is None else skip.share(torch.float32), (ctypes.c_int64 * 2)()
-    if not _succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses, share, counts)):
+    if not succeeds(_library.smoothmax_many_slopes(*problem.arguments, *addresses, share, counts)):
         return None
     if skip is not None:
         skip.count(*counts)
     return out if operands["scale"].ndim else out._replace(scale=out.scale.sum())
 
 
-def _succeeds(outcome: int) -> bool:
+def succeeds(outcome: int) -> bool:
+    """Whether the library has done it; False where it refused the numbers."""
     if outcome not in (0, _REFUSED):
-        raise MemoryError("There is no memory for the workspace of the many-class kernels.")
+        raise MemoryError("There is no memory for the workspace of the compiled kernels.")
     return outcome == 0
 
 
@@ -197,7 +198,7 @@ class _Problem:
         normalize: bool,
         kept: Kept,
     ) -> None:
-        x, w = (_with_neighbours(operands[name]) for name in ("input", "prototypes"))
+        x, w = (with_neighbours(operands[name]) for name in ("input", "prototypes"))
         scale = operands["scale"].expand(len(x)).contiguous()
         bias, offset = operands.get("bias"), operands.get("offset")
         if where is not None:
@@ -215,7 +216,8 @@ class _Problem:
         )
 
 
-def _with_neighbours(rows: Tensor) -> Tensor:
+def with_neighbours(rows: Tensor) -> Tensor:
+    """Rows whose features lie side by side."""
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
