@@ -47,6 +47,20 @@ def test_products_are_as_accurate_as_those_of_torch(many_instructions):
     assert (product(a, b) - exact).norm() <= 2 * (a @ b - exact).norm()
 
 
+@pytest.mark.parametrize("many_instructions", ["amx"], indirect=True)
+@pytest.mark.parametrize("features", [16, 128, 512, 2048])
+@pytest.mark.parametrize("draw", [torch.randn, torch.rand], ids=["signs", "no signs"])
+def test_six_products_of_bfloat16_parts_err_less_than_one_of_float32_summed_in_order(
+    many_instructions, features, draw
+):
+    a, b = draw(64, features), draw(features, 48)
+    in_order = torch.zeros(64, 48)
+    for column, row in zip(a.T, b, strict=True):
+        in_order = torch.addcmul(in_order, column.unsqueeze(1), row)
+    exact = a.double() @ b.double()
+    assert (product(a, b) - exact).norm() < (in_order - exact).norm()
+
+
 def test_products_keep_numbers_far_apart(many_instructions):
     """Three parts of eight bits hold all 24, whatever the exponent."""
     a = torch.tensor([[1 + 2.0**-23, 2.0**60, -(2.0**-60) * (1 - 2.0**-24)]]).T.contiguous()

@@ -43,7 +43,8 @@ def z_loss(
         Rows that count with at least one finite score.
 
     Source:
-        [Chowdhery2022], there 1e-4 log^2 Z. Differs: the weight that multiplies the loss is the caller's.
+        [Chowdhery2022] sec. 5, there 1e-4 log^2 Z. Differs: the weight that multiplies the loss is the
+        caller's.
 
     Example:
         >>> z_loss(torch.zeros(1, 4))
