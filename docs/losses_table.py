@@ -52,9 +52,9 @@ STATED = {
 BUDGETS = {"normface": "2 s (1 - p_y)"}
 #: Of the functions, those that are no loss with a limit: parts, penalties, and what goes into a loss.
 WITHOUT = {
-    "correctness", "cosines", "feature_incay", "l2_constrained", "lse_and_target", "margins_from_counts",
-    "mellowmax_backup", "mellowmax_sharpness", "pair_masks", "prior_from_counts", "ring_loss",
-    "score_magnitude_sharpness", "similarities", "soft_cap", "softmax_policy", "z_loss",
+    "correctness", "cosines", "feature_incay", "gather_rows", "l2_constrained", "lse_and_target",
+    "margins_from_counts", "mellowmax_backup", "mellowmax_sharpness", "pair_masks", "prior_from_counts",
+    "ring_loss", "score_magnitude_sharpness", "similarities", "soft_cap", "softmax_policy", "z_loss",
 }  # fmt: skip
 
 

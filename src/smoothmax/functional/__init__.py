@@ -9,6 +9,7 @@ from smoothmax.functional._cosine import cosines
 from smoothmax.functional._cosine_softmax import cosface, normface
 from smoothmax.functional._cross_entropy import softmax_cross_entropy
 from smoothmax.functional._distillation import distillation
+from smoothmax.functional._gathered import gather_rows
 from smoothmax.functional._imbalance import margins_from_counts, prior_from_counts
 from smoothmax.functional._info_nce import info_nce, info_nce_pairs
 from smoothmax.functional._lambda_loss import lambda_loss
@@ -46,6 +47,7 @@ __all__ = [
     "cosines",
     "distillation",
     "feature_incay",
+    "gather_rows",
     "info_nce",
     "info_nce_pairs",
     "l2_constrained",

@@ -52,8 +52,8 @@ def info_nce(
 
     Args:
         query: one row per anchor; float16 and bfloat16 are computed in float32.
-        key: the positives, and each other's negatives; with those gathered from other ranks, more than
-            queries.
+        key: the positives, and each other's negatives; with those gathered from other ranks (`gather_rows`)
+            more than queries.
         scale: k > 0, = 1/temperature; a number, or a tensor: one per query (and its key), or learned.
         temperature: instead of the scale.
         target: the index of each query's positive among the keys; None: query i has key i.
@@ -100,7 +100,7 @@ def info_nce(
     _check_negatives(query, negatives)
     check_devices(query=query, key=key, target=target, negatives=negatives, ids=ids, mask=mask)
     if symmetric:
-        _check_symmetric(query, key, target, in_batch)
+        check_symmetric(query, key, target, in_batch)
     y, kept = _own_keys(query, key, target, ignore_index)
     query = query if target is None else torch.where(kept.unsqueeze(1), query, 0)  # nan in one stays there
     with full_precision(query):
@@ -281,7 +281,8 @@ def _check_negatives(query: Tensor, negatives: Tensor | None) -> None:
         )
 
 
-def _check_symmetric(query: Tensor, key: Tensor, target: Tensor | None, in_batch: bool) -> None:
+def check_symmetric(query: Tensor, key: Tensor, target: Tensor | None, in_batch: bool) -> None:
+    """Raise unless query i has key i and all others are negatives."""
     if target is not None or not in_batch or len(query) != len(key):
         raise ValueError(
             f"`symmetric` needs query i to have key i among in-batch negatives, got {len(query)} queries and "

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from smoothmax import functional
 from smoothmax._checks import check_choice
+from smoothmax.functional._gathered import gathered_info_nce
 from smoothmax.functional._margins import check_least_margin
 from smoothmax.functional._pairs import check_knobs
 from smoothmax.functional._reduce import Reduction
@@ -25,6 +26,8 @@ class InfoNCELoss(ContrastiveLoss):
         symmetric: as for `functional.info_nce`.
         margin: as for `functional.info_nce`.
         in_batch: as for `functional.info_nce`.
+        gather: take the keys of all ranks (and the queries, when symmetric), see `functional.gather_rows`;
+            targets and ids are those of this rank. Every rank must have as many rows.
         similarity: as for `functional.info_nce`.
         ignore_index: as for `functional.info_nce`.
         reduction: as for `functional.info_nce`.
@@ -45,6 +48,7 @@ class InfoNCELoss(ContrastiveLoss):
         symmetric: bool = False,
         margin: float = 0.0,
         in_batch: bool = True,
+        gather: bool = False,
         similarity: Similarity = "cosine",
         ignore_index: int = -100,
         reduction: Reduction = "mean",
@@ -60,6 +64,7 @@ class InfoNCELoss(ContrastiveLoss):
             symmetric=symmetric,
             margin=margin,
             in_batch=in_batch,
+            gather=gather,
             ignore_index=ignore_index,
         )
 
@@ -75,7 +80,9 @@ class InfoNCELoss(ContrastiveLoss):
         num_items: float | Tensor | None = None,
     ) -> Tensor:
         """The loss of queries and keys; arguments as for `functional.info_nce`."""
-        return functional.info_nce(
+        settings = dict(self.settings)
+        loss = gathered_info_nce if settings.pop("gather") else functional.info_nce
+        return loss(
             query,
             key,
             scale=self.scale,
@@ -84,7 +91,7 @@ class InfoNCELoss(ContrastiveLoss):
             ids=ids,
             mask=mask,
             num_items=num_items,
-            **self.settings,
+            **settings,
         )
 
 
