@@ -1,13 +1,14 @@
 """What the pages say is so: their code runs, their numbers are right, their commands exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 import smoothmax as sm
-from smoothmax.cli import main
+from smoothmax.cli import _parser, main
 from smoothmax.lab.strategies import KNOWN
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,21 @@ def test_the_readme_names_make_targets_that_exist():
     assert {"demo", "test", "check"} <= named
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_commands_that_pages_print_are_understood():
+    """To the last option, as they stand."""
+    printed = [
+        (page.name, command)
+        for page in PAGES
+        for command in re.findall(r"^    smoothmax (.+)$", page.read_text(), re.M)
+    ]
+    assert {"compare", "scale", "fit", "diagnose", "bench"} <= {command.split()[0] for _, command in printed}
+    for page, command in printed:
+        try:
+            _parser().parse_args(shlex.split(command, comments=True))
+        except SystemExit:
+            pytest.fail(f"{page}: smoothmax {command}")
 
 
 def test_the_program_page_lists_every_option_and_strategy(capsys):

@@ -120,7 +120,22 @@ class MulticlassHingeLoss(ScoreLoss):
         super().__init__(weight, margin=margin, ignore_index=ignore_index, reduction=reduction)
 
 
-class LSEHingeLoss(ScoreLoss):
+class SmoothedHinge(ScoreLoss):
+    """The hinge after one smoothing step or two, with a scale and a margin."""
+
+    def __init__(
+        self,
+        *,
+        scale: float = 1.0,
+        margin: float = 0.0,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(weight, scale=scale, margin=margin, ignore_index=ignore_index, reduction=reduction)
+
+
+class LSEHingeLoss(SmoothedHinge):
     """`functional.lse_hinge` as a module.
 
     Args:
@@ -138,19 +153,8 @@ class LSEHingeLoss(ScoreLoss):
 
     function = staticmethod(functional.lse_hinge)
 
-    def __init__(
-        self,
-        *,
-        scale: float = 1.0,
-        margin: float = 0.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(weight, scale=scale, margin=margin, ignore_index=ignore_index, reduction=reduction)
 
-
-class SoftplusLSELoss(ScoreLoss):
+class SoftplusLSELoss(SmoothedHinge):
     """`functional.softplus_lse` as a module: softmax cross-entropy over k, in units of the scores.
 
     Args:
@@ -167,14 +171,3 @@ class SoftplusLSELoss(ScoreLoss):
     """
 
     function = staticmethod(functional.softplus_lse)
-
-    def __init__(
-        self,
-        *,
-        scale: float = 1.0,
-        margin: float = 0.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(weight, scale=scale, margin=margin, ignore_index=ignore_index, reduction=reduction)
