@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
 from _native import F32, F64, HALVES, needs_library
 
 from _fork import holds_in_a_child, needs_fork
+from _threads import at_once
 from smoothmax import LogSumExp
 from smoothmax.kernels import _kept, native
 
@@ -87,20 +87,10 @@ def test_gradients_are_right_on_memory_that_held_another():
 
 
 def test_threads_take_and_give_at_once():
-    wrong = []
-
     def work(mark):
-        for _ in range(30):
-            mine = _kept.empty_like(large()).fill_(mark)
-            if not mine.eq(mark).all():
-                wrong.append(mark)
+        return all(_kept.empty_like(large()).fill_(mark).eq(mark).all() for _ in range(30))
 
-    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert all(at_once(work, [(mark,) for mark in range(6)]))
 
 
 @needs_fork

@@ -1,7 +1,6 @@
 """The compiled cross-entropy against plain torch: values, gradients of every order, layouts, edges."""
 
 import math
-import threading
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from _fork import holds_in_a_child, needs_fork
+from _threads import at_once
 from smoothmax.functional import softmax_cross_entropy
 from smoothmax.kernels import cross_entropy as native
 from smoothmax.ops._numpy import to_tensor
@@ -318,17 +318,9 @@ def test_a_child_of_a_fork_computes():
 
 def test_many_threads_at_once():
     inputs = [(torch.randn(50 + i, 3000), torch.randint(3000, (50 + i,))) for i in range(6)]
-    wanted = [native.cross_entropy(x, y, 1, 2.0, 0.1) for x, y in inputs]
-    wrong = []
+    cases = [(x, y, native.cross_entropy(x, y, 1, 2.0, 0.1)) for x, y in inputs]
 
     def work(x, y, want):
-        for _ in range(10):
-            if not torch.equal(native.cross_entropy(x, y, 1, 2.0, 0.1), want):
-                wrong.append(x.shape)
+        return all(torch.equal(native.cross_entropy(x, y, 1, 2.0, 0.1), want) for _ in range(10))
 
-    threads = [threading.Thread(target=work, args=(*pair, w)) for pair, w in zip(inputs, wanted, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert all(at_once(work, cases))

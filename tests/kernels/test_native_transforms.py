@@ -3,8 +3,6 @@
 Against plain torch: the textbook formula, whose derivatives torch knows.
 """
 
-import threading
-
 import pytest
 import torch
 from _native import F32, F64, HALVES, needs_library
@@ -12,6 +10,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from _fork import holds_in_a_child, needs_fork
+from _threads import at_once
 from smoothmax import LogSumExp, MellowMax, smooth_argmax, smooth_max
 from smoothmax.kernels import native, reference
 
@@ -332,20 +331,14 @@ def test_a_child_of_a_fork_computes_after_its_parent_used_threads():
 
 def test_many_threads_at_once():
     inputs = [torch.randn(50 + i, 3000) for i in range(8)]
-    wanted = [native.logsumexp(x, 1.0, (1,)) for x in inputs]
-    wrong = []
+    cases = [(x, native.logsumexp(x, 1.0, (1,)), native.softmax(x, 1.0, (1,))) for x in inputs]
 
-    def work(x, want):
+    def work(x, want, slope):
         for _ in range(20):
             leaf = x.clone().requires_grad_()
             value = native.logsumexp(leaf, 1.0, (1,))
             value.sum().backward()
-            if not (torch.equal(value, want) and torch.equal(leaf.grad, native.softmax(x, 1.0, (1,)))):
-                wrong.append(x.shape)
+            assert torch.equal(value, want)
+            assert torch.equal(leaf.grad, slope)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, wanted, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    at_once(work, cases)

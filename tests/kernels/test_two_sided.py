@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from _fork import holds_in_a_child, needs_fork
+from _threads import at_once
 from smoothmax.functional import info_nce, nt_xent
 from smoothmax.kernels import many_class, two_sided
 
@@ -254,19 +254,12 @@ def test_a_child_of_a_fork_computes_the_same():
 def test_threads_that_call_at_once_get_what_one_gets():
     problems = [problem(pairs, 40, 9.0, F32) for pairs in (200, 130, 65, 257)]
     expected = [outcome(two_sided.both_sides, tensors, None, True) for tensors in problems]
-    found = [[] for _ in problems]
 
-    def run(i):
-        for _ in range(5):
-            found[i].append(outcome(two_sided.both_sides, problems[i], None, True))
+    def work(tensors):
+        return [outcome(two_sided.both_sides, tensors, None, True) for _ in range(5)]
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(problems))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(work, [(tensors,) for tensors in problems])
     for runs, one in zip(found, expected, strict=True):
-        assert len(runs) == 5
         for values in runs:
             for a, b in zip(values, one, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from _golden import assert_close
+from _scores import ScoresOf
 from smoothmax import LearnedScale, SharpenWhileErrors, functional
 from smoothmax.nn import AdaFaceHead, CosineHead, LinearHead, MagFaceHead, MarginHead, SubCenterHead
 
@@ -98,17 +99,8 @@ def test_a_learned_scale_needs_no_scores_at_once():
 @every_head
 def test_scores_are_exported_without_the_loss(make):
     head = make().eval()
-
-    class Scores(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = head
-
-        def forward(self, x):
-            return self.head.scores(x)
-
     x = torch.randn(3, 6)
-    exported = torch.export.export(Scores(), (x,)).module()
+    exported = torch.export.export(ScoresOf(head), (x,)).module()
     torch.testing.assert_close(exported(x), head.scores(x))
 
 

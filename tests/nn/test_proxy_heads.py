@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from _golden import assert_close
+from _scores import ScoresOf
 from smoothmax import functional
 from smoothmax.nn import CosineHead, ProxyAnchorHead, ProxyHead, SoftTripleHead
 
@@ -96,18 +97,9 @@ def test_scores_are_exported_and_weights_are_loaded(name):
     layer = nn.Linear(6, head.prototypes.numel() // 6)
     head.load_prototypes(layer)
     assert torch.equal(head.prototypes.reshape(-1, 6), layer.weight)
-
-    class Scores(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = head
-
-        def forward(self, x):
-            return self.head.scores(x)
-
     x = torch.randn(3, 6)
     assert head.scores(x).shape == (3, 5)
-    exported = torch.export.export(Scores(), (x,)).module()
+    exported = torch.export.export(ScoresOf(head), (x,)).module()
     torch.testing.assert_close(exported(x), head.scores(x))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import smoothmax as sm
+from _scores import ScoresOf
 from smoothmax import functional as f
 from smoothmax.compat import pml
 from smoothmax.nn import (
@@ -231,14 +232,6 @@ def test_sizes_of_a_head_may_be_whole_numbers_of_any_type():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", [CosineHead, LinearHead, MarginHead, SubCenterHead])
 def test_scores_are_traced_without_the_words_that_older_exporters_lack(kind):
-    class Scores(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = kind(8, 5, scale=8.0)
-
-        def forward(self, input):
-            return self.head.scores(input)
-
-    graph = str(torch.jit.trace(Scores().eval(), X).inlined_graph)
+    graph = str(torch.jit.trace(ScoresOf(kind(8, 5, scale=8.0)).eval(), X).inlined_graph)
     assert "aten::matmul" in graph or "aten::linear" in graph
     assert "aten::mT" not in graph

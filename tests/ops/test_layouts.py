@@ -1,13 +1,13 @@
 """Any size, layout and type, on the back end in use and on plain torch: as its contiguous copy in float64."""
 
 import math
-import threading
 
 import numpy as np
 import pytest
 import torch
 
 from _fork import holds_in_a_child, needs_fork
+from _threads import at_once
 from smoothmax import smooth_argmax, smooth_max
 from smoothmax.kernels import native
 
@@ -87,19 +87,12 @@ def test_no_entries_and_no_rows():
 
 def test_threads_at_once():
     x = torch.randn(200, 301)
-    want, wrong = smooth_max(x, sharpness=2.0), []
+    want = smooth_max(x, sharpness=2.0)
 
     def work():
-        for _ in range(10):
-            if not torch.equal(smooth_max(x, sharpness=2.0), want):
-                wrong.append(1)
+        return all(torch.equal(smooth_max(x, sharpness=2.0), want) for _ in range(10))
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert all(at_once(work, [()] * 6))
 
 
 @needs_fork

@@ -90,10 +90,8 @@ def arcface(
     """
     check_angle("margin", margin)
     check_choice("variant", variant, ARC_VARIANTS)
-    m, options = (
-        margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
-    )
+    m = margin_like(margin, input)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: arc(c, m, variant), options, prior=prior
     )
@@ -144,10 +142,8 @@ def sphereface(
         [Liu2017] (A-Softmax). Differs: there the scale is |f|, and psi is mixed with c_y at first.
     """
     check_factor(margin)
-    m, options = (
-        margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
-    )
+    m = margin_like(margin, input)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: combined(c, m, 0.0, 0.0), options, prior=prior
     )

@@ -119,8 +119,6 @@ def cosface(
         [Wang2018a] eq. 4; [Wang2018b].
     """
     check_cosine_margin("margin", margin)
-    m, options = (
-        margin_like(margin, input),
-        RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip),
-    )
+    m = margin_like(margin, input)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
     return prototype_loss(input, prototypes, target, scale, lambda c: c - m, options, prior=prior)
