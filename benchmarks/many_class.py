@@ -11,12 +11,11 @@ import argparse
 import json
 import os
 import platform
-import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import smoothmax
+from smoothmax.bench.memory import peak_growth, peak_told
+from smoothmax.bench.timing import timed
 from smoothmax.functional import cosface, info_nce, linear_cross_entropy, normface
 from smoothmax.kernels import Skipping
 from smoothmax.kernels._library import LIBRARY
@@ -251,22 +252,10 @@ def floors(classes: int) -> Table:
 
 
 def measured(calls: Calls, rounds: int) -> Table:
-    """Median times in ms and ratios to the first call, with quartiles."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    first = next(iter(times.values()))
-    return {name: summary(spent, first) for name, spent in times.items()}
-
-
-def summary(spent: list[float], first: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles([a / b for a, b in zip(spent, first, strict=True)], n=4)
-    return {"ms": statistics.median(spent), "ratio": middle, "from": low, "to": high}
+    """Median times in ms and ratios to the first call, with quartiles; every call in every round."""
+    return {
+        name: asdict(timing) for name, timing in timed(calls, rounds=rounds, seconds=float("inf")).items()
+    }
 
 
 def times_with_large_pages(rows: int, classes: int) -> Table:
@@ -290,28 +279,16 @@ def peaks(sizes: list[int], rows: int) -> dict[str, dict[str, float]]:
 
 def child_peak(name: str, rows: int, classes: int) -> float:
     command = [sys.executable, __file__, "--peak", name, str(rows), str(classes)]
-    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    found = peak_told(command, seconds=600)
+    return float("nan") if found is None else found / 2**20
 
 
-def peak(name: str, rows: int, classes: int) -> float:
-    """How far the memory of this process rises in the first step of a size, in MiB."""
-    small = two_sided(64) if classes == 0 else heads(256, 500)
-    small[name]()  # loads what the libraries load once
-    del small
-    call = (two_sided(rows) if classes == 0 else heads(rows, classes))[name]
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
-    before = high_water()
-    call()
-    return high_water() - before
-
-
-def high_water() -> float:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
+def peak(name: str, rows: int, classes: int) -> int | None:
+    """How far the memory of this process rises in the first step of a size, after a small one; bytes."""
+    small, large = (
+        (two_sided(64), two_sided(rows)) if classes == 0 else (heads(256, 500), heads(rows, classes))
+    )
+    return peak_growth(large[name], small[name])
 
 
 def machine() -> dict[str, object]:
@@ -358,7 +335,7 @@ def rows_of(table: Table) -> list[str]:
     lines = [f"| | ms | over {next(iter(table))} (quartiles) |", "|---|---|---|"]
     for name, row in table.items():
         lines.append(
-            f"| {name} | {row['ms']:.4g} | {row['ratio']:.2f} ({row['from']:.2f} to {row['to']:.2f}) |"
+            f"| {name} | {row['ms']:.4g} | {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |"
         )
     return lines
 

@@ -14,9 +14,14 @@ from smoothmax.bench.timing import Call
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_growth(call: Call) -> int | None:
-    """Bytes by which a call raises what this process holds, at its peak; None where that is unknown."""
-    call()
+def peak_growth(call: Call, first: Call | None = None) -> int | None:
+    """Bytes by which a call raises what this process holds, at its peak; None where that is unknown.
+
+    Args:
+        call: what is measured.
+        first: what is called before it, the same by default; a small case lets memory that lasts count.
+    """
+    (first or call)()
     try:
         _RESET.write_text("5")  # the peak is what is held now
         before = _held("VmRSS")
@@ -28,7 +33,11 @@ def peak_growth(call: Call) -> int | None:
 
 def peak_in_child(workload: str, call: str, *, seconds: float = 120.0) -> int | None:
     """`peak_growth` of a call of a workload, in a fresh process; None where that fails."""
-    command = [sys.executable, "-m", "smoothmax.bench.memory", workload, call]
+    return peak_told([sys.executable, "-m", "smoothmax.bench.memory", workload, call], seconds=seconds)
+
+
+def peak_told(command: list[str], *, seconds: float) -> int | None:
+    """The number that a command prints, which keeps no memory of gradients; None where that fails."""
     try:
         run = subprocess.run(
             command,
