@@ -102,8 +102,9 @@ struct Fma {
         for (; i < m; i++) block<1, NN>({a.at + i * a.m_stride, a.m_stride, a.k_stride}, b, k, c + i * c_stride, c_stride, add);
     }
 
-    // c = left right, or c += left right; n a multiple of W.
-    static void multiply(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add) {
+    // c = left right, or c += left right; n a multiple of W. It is slow enough to leave all else to the processor's own
+    // prefetching.
+    static void multiply(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add, Ahead = {}) {
         int64_t j = 0;
         for (; j + N * W <= n; j += N * W) column<N>(a, {b.at + j, b.k_stride}, m, k, c + j, c_stride, add);
         for (; j < n; j += W) column<1>(a, {b.at + j, b.k_stride}, m, k, c + j, c_stride, add);

@@ -238,7 +238,7 @@ struct Amx {
     }
 
     template <int A, int B>
-    static void block(Left left, Right right, int64_t steps, float* c, int64_t c_stride, bool add) {
+    static void block(Left left, Right right, int64_t steps, float* c, int64_t c_stride, bool add, Ahead* ahead) {
         int64_t bytes = 4 * c_stride;
         if (add) {
             _tile_loadd(0, c, bytes);
@@ -253,9 +253,9 @@ struct Amx {
         }
         // The sum is rounded at each step: all small products come first, while it is small itself.
         for (int64_t p = 0; p < steps && B == 3; p++)
-            small(left.at + p * left.along, right.at + p * right.along, left, right);
+            Ahead::next(ahead), small(left.at + p * left.along, right.at + p * right.along, left, right);
         for (int64_t p = 0; p < steps; p++)
-            large<B == 3 ? 1 : A>(left.at + p * left.along, right.at + p * right.along, left, right);
+            Ahead::next(ahead), large<B == 3 ? 1 : A>(left.at + p * left.along, right.at + p * right.along, left, right);
         _tile_stored(0, c, bytes);
         _tile_stored(1, c + 16, bytes);
         _tile_stored(2, c + 16 * c_stride, bytes);
@@ -263,20 +263,21 @@ struct Amx {
     }
 
     template <int A, int B>
-    static void blocks(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add) {
+    static void blocks(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add, Ahead* ahead) {
         for (int64_t i = 0; i < m; i += 32) {
             Right right = b;
             for (int64_t j = 0; j < n; j += 32, right.at += 2 * b.across)
-                block<A, B>(a, right, k / 32, c + i * c_stride + j, c_stride, add);
+                block<A, B>(a, right, k / 32, c + i * c_stride + j, c_stride, add, ahead);
             a.at += 2 * a.across;
         }
     }
 
     // c = left right, or c += left right; all sizes multiples of 32. Both have three parts, or the right one has one.
-    static void multiply(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add) {
-        if (b.parts == 3) return blocks<3, 3>(a, b, m, n, k, c, c_stride, add);
-        if (a.parts == 2) return blocks<2, 1>(a, b, m, n, k, c, c_stride, add);
-        return blocks<1, 1>(a, b, m, n, k, c, c_stride, add);
+    static void multiply(Left a, Right b, int64_t m, int64_t n, int64_t k, float* c, int64_t c_stride, bool add,
+                         Ahead ahead = {}) {
+        if (b.parts == 3) return blocks<3, 3>(a, b, m, n, k, c, c_stride, add, &ahead);
+        if (a.parts == 2) return blocks<2, 1>(a, b, m, n, k, c, c_stride, add, &ahead);
+        return blocks<1, 1>(a, b, m, n, k, c, c_stride, add, &ahead);
     }
 
     // The unit belongs to a thread for as long as it is set up.

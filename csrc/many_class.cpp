@@ -82,11 +82,27 @@ Gemm::Right packed(const Place& my, int64_t at, int64_t k, int64_t n) {
     return typed(my.job, [&](auto t) { return Gemm::packed<decltype(t)>(my.shared<char>(at), k, n); });
 }
 
+// The prototypes of a tile, to be read ahead; nothing where there are none, or something between them.
+Ahead prototypes_ahead(const ManyClass& job, const Plan& plan, int64_t tile) {
+    int64_t first = tile * plan.tile, count = least(plan.tile, job.classes - first), size = job.half ? 2 : 4;
+    if (count <= 0 || job.w_stride != job.features) return {};
+    const char* at = static_cast<const char*>(job.w) + size * first * job.features;
+    return {at, at + size * count * job.features};
+}
+
+// And the products of a tile and a block of rows.
+Ahead products_ahead(const ManyClass& job, const Plan& plan, int64_t tile, int64_t b) {
+    const float* before = tile < plan.tiles ? kept(job, plan, tile) : nullptr;
+    if (!before) return {};
+    const char* at = reinterpret_cast<const char*>(before + b * plan.tile * plan.stride);
+    return {at, at + 4 * plan.tile * plan.stride};
+}
+
 // The products of the tile with a block of rows.
-void products(const Place& my, Gemm::Left w, int64_t b, float* to) {
+void products(const Place& my, Gemm::Left w, int64_t b, float* to, Ahead ahead) {
     const Plan& plan = my.plan;
     Gemm::multiply(w, packed(my, plan.xs + b * plan.xs_step, plan.features, plan.block), plan.tile, plan.block,
-                   plan.features, to, plan.stride, false);
+                   plan.features, to, plan.stride, false, ahead);
 }
 
 // Every task keeps of its classes, for each row, the largest logit and the sum of exp(logit - largest), in double.
@@ -143,7 +159,7 @@ void values(const ManyClass& job, int64_t begin, int64_t end) {
             float* keep = kept(job, plan, t);
             for (int64_t b = 0; b < plan.blocks; b++) {
                 float* s = keep ? keep + b * plan.tile * plan.stride : my.at<float>(plan.s);
-                products(my, w, b, s);
+                products(my, w, b, s, b ? Ahead{} : prototypes_ahead(job, plan, t + 1));
                 values_of_block(my, first, count, b, s);
             }
         }
@@ -254,10 +270,14 @@ void slopes_of_block(const Place& my, int64_t first, int64_t count, int64_t b, c
                                           job.dw ? my.at<char>(plan.qt) : nullptr);
     });
     float* dx = my.at<float>(plan.dx) + b * plan.block * wide;
-    Gemm::multiply(q.weights, wd, plan.block, plan.features, plan.tile, dx, wide, true);
+    // While these are computed what comes next is read.
+    int64_t next = first / plan.tile + 1;
+    bool last = b + 1 == plan.blocks;
+    Gemm::multiply(q.weights, wd, plan.block, plan.features, plan.tile, dx, wide, true,
+                   last ? prototypes_ahead(job, plan, next) : Ahead{});
     if (!job.dw) return;
     Gemm::multiply(q.turned, packed(my, plan.xw + b * plan.xw_step, plan.block, plan.features), plan.tile, plan.features,
-                   plan.block, my.at<float>(plan.g), wide, add);
+                   plan.block, my.at<float>(plan.g), wide, add, products_ahead(job, plan, last ? next : next - 1, last ? 0 : b + 1));
 }
 
 // Of the blocks that are not left out.
@@ -272,7 +292,7 @@ void slopes_of_blocks(const Place& my, int64_t tile, int64_t first, int64_t coun
     bool add = false;
     for (int64_t b = 0; b < plan.blocks; b++) {
         if (my.at<char>(plan.left_out)[b]) continue;
-        if (!before) products(my, w, b, s);
+        if (!before) products(my, w, b, s, {});
         slopes_of_block(my, first, count, b, before ? before + b * plan.tile * plan.stride : s, wd, add);
         add = true;
     }

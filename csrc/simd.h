@@ -115,6 +115,14 @@ INLINE void flush_streams() {
 #endif
 }
 
+// Memory that is wanted soon, brought to the second-level cache line by line while something else is computed.
+struct Ahead {
+    const char *at, *end;
+    INLINE void next(Ahead* ahead) {
+        for (int i = 0; i < 8 && ahead->at < ahead->end; i++, ahead->at += 64) __builtin_prefetch(ahead->at, 0, 2);
+    }
+};
+
 template <class T> INLINE Vec<T> as_float(Int<T> i) { Vec<T> v; memcpy(&v, &i, sizeof v); return v; }
 template <class T> INLINE Int<T> as_int(Vec<T> v) { Int<T> i; memcpy(&i, &v, sizeof i); return i; }
 template <class T> INLINE Vec<T> to_float(Int<T> i) { return __builtin_convertvector(i, Vec<T>); }

@@ -8,6 +8,7 @@ import pytest
 import torch
 from _many_class_problems import COSINE, OPTIONS, PLAIN, SHAPES, problem
 from _native import F32, F64, needs_library
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from smoothmax.functional import cosface, linear_cross_entropy, normface
 from smoothmax.kernels import _many_class_native as native
@@ -116,13 +117,30 @@ def test_losses_are_right_to_float32_and_gradients_to_bfloat16(many_instructions
             check_gradient(slope, wanted)
 
 
-def test_nothing_is_copied():
-    """The library gets the tensors' own memory."""
+class Results(TorchDispatchMode):
+    """Notes every tensor that torch makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.made += [t for t in torch.utils._pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        return result
+
+
+def test_prototypes_are_not_copied():
+    """The library gets their own memory, and the loss makes nothing of their size in forward."""
     x, w, y = head(5, 40, 8)
     operands = {"input": x, "prototypes": w, "scale": torch.tensor(4.0)}
     kept = native.values(operands, y, None, True, keep=False, skip=False).kept
     problem = native._Problem(operands, y, None, True, kept)
     assert {x.data_ptr(), w.data_ptr()} <= set(problem.arguments)
+    with Results() as results:
+        cosface(x, w, y, scale=4.0, margin=0.1)
+    assert any(t.numel() == x.numel() for t in results.made)  # rows that are ignored become 0
+    assert all(t.numel() != w.numel() for t in results.made)
 
 
 def test_ties_and_zero_rows(many_instructions):

@@ -226,7 +226,7 @@ def _operands(
     """In one dtype, or bfloat16 features and prototypes as they are; rows flattened, ln prior the offset."""
     for name, tensor in (("bias", bias), ("prior", prior)):
         check_per_class(name, tensor, prototypes.shape[:1])
-    dtype = torch.promote_types(widen(input).dtype, widen(prototypes).dtype)
+    dtype = torch.promote_types(torch.promote_types(input.dtype, prototypes.dtype), torch.float32)
     knob = row_knob(scale, target)
     given = {
         "input": input.reshape(-1, input.shape[-1]),

@@ -6,6 +6,7 @@ the system takes their pages whenever it has need of them (MADV_FREE). `SMOOTHMA
 """
 
 import ctypes
+import math
 import os
 from typing import Any
 
@@ -26,11 +27,18 @@ _capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p,
 )
 
 
-def empty_like(x: Tensor, most: int | None = None) -> Tensor:
-    """As torch.empty_like; on kept memory where x is large and contiguous, up to `most` bytes, or `TO`."""
-    if not (FROM < x.numel() * x.element_size() <= (most or TO) and x.is_contiguous()):
-        return torch.empty_like(x)
-    block = _library.smoothmax_kept(x.numel(), *_TYPES[x.dtype])
+def empty_like(x: Tensor) -> Tensor:
+    """As torch.empty_like; on kept memory where x is large and contiguous."""
+    return empty(x.shape, x.dtype) if x.is_contiguous() else torch.empty_like(x)
+
+
+def empty(
+    shape: tuple[int, ...], dtype: torch.dtype, *, least: int | None = None, most: int | None = None
+) -> Tensor:
+    """As torch.empty; on kept memory from `least` bytes, or `FROM`, up to `most`, or `TO`."""
+    count = math.prod(shape)
+    large = (least or FROM) < count * dtype.itemsize <= (most or TO)
+    block = _library.smoothmax_kept(count, *_TYPES[dtype]) if TO and large else None
     if not block:
-        return torch.empty_like(x)
-    return torch.from_dlpack(_capsule(block, b"dltensor", None)).view(x.shape)
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_dlpack(_capsule(block, b"dltensor", None)).view(shape)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from smoothmax.kernels._kept import empty_like
+from smoothmax.kernels._kept import empty
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.kernels.skipping import Skipping
 
@@ -28,9 +28,9 @@ KEPT_BYTES = 16 << 20
 #: them where they would take more.
 MASS_BYTES = 4 << 20
 
-#: Gradients of prototypes up to so many bytes leave their memory to those of the next step: at 400,000
-#: classes fresh pages took as long as all products.
-GRADIENT_BYTES = 4 << 30
+#: Gradients of prototypes and products of so many bytes leave their memory to those of the next step: at
+#: 400,000 classes fresh pages took as long as all products, at 10,000 a fifth of a step.
+LASTING_BYTES = (2 << 20, 4 << 30)
 
 #: Products of two numbers that are worth another thread.
 WORTH_A_THREAD = 1 << 20
@@ -141,7 +141,7 @@ def values(
     rows, (classes, features) = len(target), operands["prototypes"].shape
     tasks = _tasks(rows, classes, features)
     way = cut((rows, classes, features), normalize, tasks, keep=keep, skip=skip)
-    products, masses = torch.empty(way.kept, way.numbers), torch.empty(way.stripes, rows)
+    products, masses = _lasting((way.kept, way.numbers), torch.float32), torch.empty(way.stripes, rows)
     kept = Kept(products, masses, way.stripe, tasks)
     problem = _Problem(operands, target, where, normalize, kept)
     lse, score = torch.empty(rows), torch.empty(rows)
@@ -165,7 +165,7 @@ def slopes(
     rows, classes = len(target), len(operands["prototypes"])
     out = Slopes(
         torch.empty(operands["input"].shape, dtype=operands["input"].dtype),
-        empty_like(operands["prototypes"].contiguous(), GRADIENT_BYTES) if prototypes else None,
+        _lasting(operands["prototypes"].shape, operands["prototypes"].dtype) if prototypes else None,
         torch.empty(rows),
         torch.empty(classes) if "bias" in operands else None,
         torch.empty(classes) if "offset" in operands else None,
@@ -178,6 +178,11 @@ def slopes(
     if skip is not None:
         skip.count(*counts)
     return out if operands["scale"].ndim else out._replace(scale=out.scale.sum())
+
+
+def _lasting(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    least, most = LASTING_BYTES
+    return empty(shape, dtype, least=least, most=most)
 
 
 def succeeds(outcome: int) -> bool:
