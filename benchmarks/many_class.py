@@ -26,7 +26,7 @@ import smoothmax
 from smoothmax.bench.memory import peak_growth, peak_told
 from smoothmax.bench.timing import timed
 from smoothmax.functional import cosface, info_nce, linear_cross_entropy, normface
-from smoothmax.kernels import Skipping
+from smoothmax.kernels import Skipping, Statistics
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.lab.atomic import write_atomically
 
@@ -152,6 +152,9 @@ def heads(rows: int, classes: int) -> Calls:
         EAGER: step(lambda: eager_head(x, w, y), x, w),
         PLAIN: step(lambda: F.cross_entropy(F.linear(x, w), y), x, w),
         OURS: step(lambda: cosface(x, w, y, scale=SCALE, margin=MARGIN), x, w),
+        "ours, statistics too": step(
+            lambda: cosface(x, w, y, scale=SCALE, margin=MARGIN, statistics=Statistics()), x, w
+        ),
         "ours, linear": step(lambda: linear_cross_entropy(x, w, y), x, w),
         "ours, frozen prototypes": step(lambda: cosface(x, w.detach(), y, scale=SCALE, margin=MARGIN), x),
     }

@@ -11,6 +11,7 @@
 // both forms of its prototypes and the products live in the second-level cache; each thread has its own.
 
 #include "many_class_skip.h"
+#include "many_class_statistics.h"
 
 namespace {
 
@@ -151,6 +152,7 @@ void values(const ManyClass& job, int64_t begin, int64_t end) {
         for (int64_t n = 0; n < plan.blocks * plan.block; n++) {
             my.at<float>(plan.top)[n] = LOWEST;
             my.at<double>(plan.total)[n] = 0;
+            if (job.statistics) my.at<RowStatistics>(plan.statistics)[n] = no_statistics();
         }
         for (int64_t t = plan.first_tile(job, task); t < plan.first_tile(job, task + 1); t++) {
             int64_t first = t * plan.tile, count = least(plan.tile, job.classes - first);
@@ -161,6 +163,7 @@ void values(const ManyClass& job, int64_t begin, int64_t end) {
                 float* s = keep ? keep + b * plan.tile * plan.stride : my.at<float>(plan.s);
                 products(my, w, b, s, b ? Ahead{} : prototypes_ahead(job, plan, t + 1));
                 values_of_block(my, first, count, b, s);
+                if (job.statistics) statistics_of_block(my, first, count, b, s, my.at<float>(plan.top) + b * plan.block);
             }
         }
     }
@@ -183,6 +186,7 @@ void join(const ManyClass& job, int64_t begin, int64_t end) {
             total += reinterpret_cast<double*>(my(t, plan.total))[n] *
                      __builtin_exp(double(reinterpret_cast<float*>(my(t, plan.top))[n]) - top);
         job.lse[n] = top == LOWEST ? top : float(top + __builtin_log(total));
+        if (job.statistics) join_statistics(job, plan, n, top, total);
     }
 }
 

@@ -35,10 +35,15 @@ struct ManyClass {
     float* kept;
     int64_t kept_tiles;
 
+    // Where it is not null, of each row's other classes the largest score, the second, the least, the sum of all, and with q
+    // the softmax of the logits sum q score and sum q^2; only where there are no offsets. Numbers of one kind lie `stride` apart
+    // from those of the next.
+    float* statistics;
+
     // For each stripe of `stripe` tiles and each row ln sum exp(logit) over the stripe's classes other than the row's own:
-    // written forward where it is not null, read backward. Stripes lie `masses_stride` numbers apart.
+    // written forward where it is not null, read backward. Stripes lie `stride` numbers apart.
     float* masses;
-    int64_t masses_stride, stripe;
+    int64_t stride, stripe;
     // Backward: the others' part of a stripe and a block of rows is left out where |lse_grad| exp(mass - lse) is at
     // most so much for each of its rows; a negative number leaves nothing out. How many pairs
     // of a tile and a block there were, and how many were left out.

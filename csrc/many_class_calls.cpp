@@ -146,6 +146,7 @@ int run_portions(ManyClass job, int64_t most, const ManyStage (&stages)[3]) {
         job.target += step, job.scale += step, job.lse += step;
         if (job.score) job.score += step;
         if (job.masses) job.masses += step;
+        if (job.statistics) job.statistics += step;
         if (job.lse_grad) job.lse_grad += step, job.score_grad += step, job.dscale += step;
         if (job.dx) job.dx = static_cast<char*>(job.dx) + step * job.features * size;
         job.add = 1;
@@ -196,14 +197,15 @@ EXPORT int smoothmax_many_values(int64_t rows, int64_t classes, int64_t features
                                  int64_t x_stride, const void* w, int64_t w_stride, const int64_t* target, const float* scale,
                                  const float* bias, const float* offset, int normalize, int64_t tasks, int64_t most,
                                  float* kept, int64_t kept_tiles, float* masses, int64_t stripe, float* lse,
-                                 float* score) {
+                                 float* score, float* statistics) {
     ManyClass job = {};
     job.rows = rows, job.classes = classes, job.features = features, job.half = half;
     job.x = x, job.x_stride = x_stride, job.w = w, job.w_stride = w_stride;
     job.target = target, job.scale = scale, job.bias = bias, job.offset = offset;
     job.normalize = normalize, job.tasks = tasks, job.lse = lse, job.score = score;
     job.kept = kept, job.kept_tiles = kept_tiles;
-    job.masses = masses, job.masses_stride = rows, job.stripe = stripe;
+    job.masses = masses, job.stride = rows, job.stripe = stripe;
+    job.statistics = statistics;
     return run_portions(job, most, {PACK, VALUES, JOIN});
 }
 
@@ -222,7 +224,7 @@ EXPORT int smoothmax_many_slopes(int64_t rows, int64_t classes, int64_t features
     job.lse_grad = lse_grad, job.score_grad = score_grad;
     job.dx = dx, job.dw = dw, job.dscale = dscale, job.dbias = dbias, job.doffset = doffset;
     job.kept = kept, job.kept_tiles = kept_tiles;
-    job.masses = masses, job.masses_stride = rows, job.stripe = stripe;
+    job.masses = masses, job.stride = rows, job.stripe = stripe;
     job.limit = masses ? limit_of(job, skip) : -1;
     job.counts = counts;
     if (dw) ask_for_large_pages(dw, (half ? 2 : 4) * classes * features);

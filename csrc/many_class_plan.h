@@ -6,11 +6,13 @@
 
 namespace {
 
+constexpr int64_t STATISTICS_BYTES = 40;  // of a row and task
+
 // Where everything lies in the room, in bytes. What a task has for itself begins at `task`.
 struct Plan {
     int64_t rows, features, block, blocks, tile, tiles, stride;  // padded; stride of a tile's scores and of products
     int64_t scale, lse_grad, score_grad, lse, target, row_inverse, xs, xw, xs_step, xw_step, task, task_step;
-    int64_t top, total, dscale, dx, ws, wd, s, q, qt, g, inverse, bias, offset, sums, left_out, given, all;
+    int64_t top, total, statistics, dscale, dx, ws, wd, s, q, qt, g, inverse, bias, offset, sums, left_out, given, all;
 
     explicit Plan(const ManyClass& job) {
         rows = round_up(job.rows, Gemm::ROW_PAD);
@@ -30,6 +32,7 @@ struct Plan {
         xw_step = back ? padded(Gemm::right_bytes(block, features)) : 0, xw = take(blocks * xw_step);
         task = all, all = 0;
         top = take(back ? 0 : 4 * blocks * block), total = take(back ? 0 : 8 * blocks * block);
+        statistics = take(job.statistics ? STATISTICS_BYTES * blocks * block : 0);
         inverse = take(4 * tile), bias = take(4 * tile), offset = take(4 * tile);
         ws = take(Gemm::left_bytes(tile, features));
         s = take(4 * tile * stride);

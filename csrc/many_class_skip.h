@@ -13,7 +13,7 @@ INLINE V log_add(V a, V b) { return a == LOWEST ? a : a + log1p<float>(exp<float
 INLINE void give_mass(const ManyClass& job, int64_t tile, int64_t row, V anchor, V total) {
     int there = least(W, job.rows - row);
     if (there <= 0) return;
-    float* to = job.masses + tile / job.stripe * job.masses_stride + row;
+    float* to = job.masses + tile / job.stripe * job.stride + row;
     V mass = total > 0 ? anchor + log<float>(total) : splat<float>(LOWEST);
     if (tile % job.stripe) {
         V before = load_some<float>(to, there, LOWEST);
@@ -28,7 +28,7 @@ bool negligible(const Place& my, int64_t tile, int64_t b) {
     const Plan& plan = my.plan;
     if (!(job.limit >= 0)) return false;
     int64_t first = b * plan.block, rows = least(plan.block, job.rows - first);
-    const float* masses = job.masses + tile / job.stripe * job.masses_stride + first;
+    const float* masses = job.masses + tile / job.stripe * job.stride + first;
     V limit = splat<float>(float(job.limit));
     for (int64_t n = 0; n < rows; n += W) {
         V mass = load_some<float>(masses + n, least(W, rows - n), LOWEST);

@@ -153,7 +153,7 @@ void set_weights(Job& job, Type type, void* weights, int64_t outer, int64_t n, i
 
 }  // namespace
 
-EXPORT int smoothmax_version() { return 10; }
+EXPORT int smoothmax_version() { return 11; }
 
 EXPORT void smoothmax_use_threads(void* torch_parallel_for) {
     parallel_for = reinterpret_cast<ParallelFor>(torch_parallel_for);

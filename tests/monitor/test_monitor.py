@@ -9,7 +9,7 @@ from torch import nn
 
 from smoothmax import LearnedScale, SharpenWhileErrors, measure, verdict
 from smoothmax.monitor import JSONLines, Monitor
-from smoothmax.nn import CosineHead, LinearHead, MarginHead
+from smoothmax.nn import CosineHead, LinearHead, MarginHead, SubCenterHead
 
 
 class Kept:
@@ -78,8 +78,44 @@ def test_watching_a_head_changes_nothing_of_its_training(make):
     assert monitor.numbers["smoothness/scale"] > 0
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        CosineHead(8, 20, scale=9.0, margin=0.2),
+        CosineHead(8, 20, scale=LearnedScale(9.0)),
+        CosineHead(8, 20, scale=9.0, margin=torch.linspace(0, 0.3, 20)),
+        LinearHead(8, 20),
+        MarginHead(8, 20, scale=16.0),
+        SubCenterHead(8, 20, scale=16.0),
+    ],
+)
+def test_it_sees_all_rows_by_what_the_loss_sees(head):
+    """What measure says of all scores, to rounding; rows that are ignored and rows of nan are left out."""
+    monitor = Monitor(rows=3)
+    monitor.watch(head)
+    x, y = batch()
+    y[5], x[5], x[9] = -100, math.inf, math.nan
+    scale, safe = head.scale_at(x, y), y.clamp(min=0)
+    head(x, y)
+    counted = torch.arange(64) != 5
+    counted[9] = False
+    scores = head.scores(x).detach()[counted]
+    margin = torch.as_tensor(head.margin_at(scores, safe[counted])).expand(len(scores))
+    # Measures are of one scale and margin; the rows' own margins enter losses alone.
+    expected = measure(scores, y[counted], kind=head.kind, scale=torch.as_tensor(scale).item(), margin=0.0)
+    for name in ("entropy", "gap", "p_max", "inverse_simpson", "range", "magnitude", "competitor_perplexity"):
+        for ending, value in (("", expected[name].mean), ("_95%", expected[name].quantiles[-1])):
+            seen = monitor.numbers[f"smoothness/{name}{ending}"]
+            assert seen == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    assert monitor.numbers["smoothness/margin"] == pytest.approx(margin.mean().item(), abs=1e-6)
+    assert monitor.numbers["smoothness/correct"] == expected.correct
+    assert monitor.numbers["smoothness/broken"] == pytest.approx(1 / 63)
+    assert monitor.verdict is not None
+    assert head.statistics is None
+
+
 def test_it_looks_every_so_many_steps_at_rows_spread_over_the_batch():
-    sink, head = Kept(), CosineHead(8, 20, scale=9.0)
+    sink, head = Kept(), CosineHead(8, 20, scale=9.0, prior=torch.ones(20))
     monitor = Monitor([sink], every=3, rows=4)
     monitor.watch(head)
     x, y = batch()

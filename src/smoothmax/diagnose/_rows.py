@@ -13,6 +13,8 @@ from torch import Tensor
 from smoothmax._checks import check_finite, check_positive
 from smoothmax._scores import Kind, as_scores, check_rows
 from smoothmax.families import LogSumExp
+from smoothmax.functional._many_class import Statistics
+from smoothmax.functional._softplus import softplus
 
 
 def row_measures(
@@ -119,3 +121,40 @@ def _magnitude(z: Tensor, top: Tensor) -> Tensor:
 def _expected_shortfall(z: Tensor, p: Tensor) -> Tensor:
     """M - sum p z, where an entry of weight 0 contributes 0 even infinitely far below."""
     return torch.where(p == 0, 0, p * (z.amax(-1, keepdim=True) - z)).sum(-1)
+
+
+def measures_of_pass(seen: Statistics, margin: float | Tensor) -> dict[str, Tensor]:
+    """`row_measures` from what a pass over many classes saw of each row, to the rounding of its dtype."""
+    k, own, best = seen.scale, seen.score, seen.largest
+    right, lead = own >= best, seen.lse - k * own
+    top, wrong = torch.maximum(own, best), torch.sigmoid(lead)
+    competing = (seen.lse - k * best).clamp(min=0)  # k times the gap of the others
+    of_two = torch.where(right, best, torch.maximum(own, seen.second))
+    gap = (
+        torch.where(right, softplus(lead), torch.log1p(torch.expm1(competing) + torch.exp(k * (own - top))))
+        / k
+    )
+    deficit = k * ((1 - wrong) * (top - own) + wrong * (top - seen.expected))
+    first = torch.where(top == of_two, 0, top - of_two)
+    with_margin = lead + k * margin
+    masses = torch.sigmoid(with_margin)
+    return {
+        "gap": gap,
+        "normalized_gap": k * gap / math.log(seen.classes),
+        "p_max": torch.exp(-k * gap),
+        "entropy": k * gap + deficit,
+        "perplexity": (k * gap + deficit).exp(),
+        "inverse_simpson": 1 / ((1 - wrong).square() + wrong.square() * seen.squares),
+        "boltzmann_deficit": deficit,
+        "range": top - torch.minimum(own, seen.least),
+        "lead": first,
+        "magnitude": top - (seen.total + own) / seen.classes,
+        "contrast": torch.where(first == 0, 0, first / (gap + first)),
+        "loss": softplus(with_margin),
+        "wrong_mass": masses,
+        "gradient_mass": 2 * k * masses,
+        "competitor_perplexity": (competing + k * (best - seen.expected)).exp(),
+        "target_score": own,
+        "best_other_score": best,
+        "correct": right.to(own.dtype),
+    }

@@ -14,6 +14,7 @@ from smoothmax.functional._many_class import RowOptions, check_target, prototype
 from smoothmax.functional._margins import check_angle, check_margin, combined
 from smoothmax.functional._reduce import Reduction
 from smoothmax.kernels.skipping import Skip
+from smoothmax.kernels.statistics import Statistics
 
 
 def magface(
@@ -31,6 +32,7 @@ def magface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """ArcFace whose angle m(a) grows with the length a, plus lambda (1/a + a/u_a^2), which rewards length.
 
@@ -51,6 +53,7 @@ def magface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`; the penalty of a row is weighted as its loss is.
@@ -73,7 +76,7 @@ def magface(
     with full_precision(input):
         a = lengths_of(rows).clamp(short, long)
         m = low + (high - low) * (a - short) / (long - short)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(
         input,
         prototypes,
@@ -102,6 +105,7 @@ def adaface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Margin softmax whose margin turns with quality q: psi = cos(theta - m q) - m (1 + q).
 
@@ -124,6 +128,7 @@ def adaface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -145,7 +150,7 @@ def adaface(
         a = lengths_of(rows)
         quality = ((a.detach() if detach else a) - mean) / std * concentration
         q = quality.clamp(-1, 1)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(
         input,
         prototypes,

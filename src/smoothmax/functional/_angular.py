@@ -29,6 +29,7 @@ from smoothmax.functional._margins import (
 )
 from smoothmax.functional._reduce import Reduction
 from smoothmax.kernels.skipping import Skip
+from smoothmax.kernels.statistics import Statistics
 
 
 def arcface(
@@ -46,6 +47,7 @@ def arcface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Additive-angle margin softmax: psi = cos(theta + m), with its true gradient.
 
@@ -74,6 +76,7 @@ def arcface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -91,7 +94,7 @@ def arcface(
     check_angle("margin", margin)
     check_choice("variant", variant, ARC_VARIANTS)
     m = margin_like(margin, input)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: arc(c, m, variant), options, prior=prior
     )
@@ -111,6 +114,7 @@ def sphereface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Multiplicative-angle margin softmax: psi = (-1)^k cos(m theta) - 2k, k = floor(m theta/pi).
 
@@ -128,6 +132,7 @@ def sphereface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -143,7 +148,7 @@ def sphereface(
     """
     check_factor(margin)
     m = margin_like(margin, input)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: combined(c, m, 0.0, 0.0), options, prior=prior
     )
@@ -163,6 +168,7 @@ def combined_margin(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """The common form of SphereFace, ArcFace and CosFace: psi = cos(m1 theta + m2) - m3.
 
@@ -182,6 +188,7 @@ def combined_margin(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -200,7 +207,7 @@ def combined_margin(
         check_margin(f"margins[{i}]", margin)
     check_three(("margins[0]", "margins[1]", "margins[2]"), margins)
     m1, m2, m3 = (margin_like(margin, input) for margin in margins)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(
         input, prototypes, target, scale, lambda c: combined(c, m1, m2, m3), options, prior=prior
     )
@@ -220,6 +227,7 @@ def sub_center(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """`arcface` with K prototypes of each class, of which the nearest counts: c_j = max_k cos(f, w_jk).
 
@@ -239,6 +247,7 @@ def sub_center(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -271,4 +280,5 @@ def sub_center(
         reduction=reduction,
         num_items=num_items,
         skip=skip,
+        statistics=statistics,
     )

@@ -19,6 +19,7 @@ from smoothmax.functional._many_class import RowOptions, check_prototypes, proto
 from smoothmax.functional._margins import Margin, check_cosine_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 from smoothmax.kernels.skipping import Skip
+from smoothmax.kernels.statistics import Statistics
 
 
 def normface(
@@ -34,6 +35,7 @@ def normface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Softmax cross-entropy of s times the cosines: psi = c_y.
 
@@ -51,6 +53,7 @@ def normface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`. For balanced classes never below `smoothmax.loss_floor(C, s)`.
@@ -64,7 +67,7 @@ def normface(
     Source:
         [Wang2017] eq. 6.
     """
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     check_tensor("target", target)
     if target.is_floating_point():
         check_prototypes(input, prototypes)
@@ -87,6 +90,7 @@ def cosface(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Additive-cosine margin softmax: psi = c_y - m.
 
@@ -105,6 +109,7 @@ def cosface(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -120,5 +125,5 @@ def cosface(
     """
     check_cosine_margin("margin", margin)
     m = margin_like(margin, input)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     return prototype_loss(input, prototypes, target, scale, lambda c: c - m, options, prior=prior)

@@ -11,6 +11,7 @@ from smoothmax.functional._many_class import RowOptions, check_per_class, check_
 from smoothmax.functional._margins import Margin, check_least_margin, margin_like
 from smoothmax.functional._reduce import Reduction
 from smoothmax.kernels.skipping import Skip
+from smoothmax.kernels.statistics import Statistics
 
 
 def linear_cross_entropy(
@@ -28,6 +29,7 @@ def linear_cross_entropy(
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> Float[Tensor, "*loss"]:
     """Softmax cross-entropy of k (W f + b), with z_y lowered by a margin m.
 
@@ -50,6 +52,7 @@ def linear_cross_entropy(
         reduction: as for `softmax_cross_entropy`.
         num_items: as for `softmax_cross_entropy`.
         skip: as for `lse_and_target`.
+        statistics: as for `lse_and_target`.
 
     Returns:
         As `softmax_cross_entropy`.
@@ -65,7 +68,7 @@ def linear_cross_entropy(
         [Bridle1990].
     """
     check_least_margin(margin)
-    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip)
+    options = RowOptions(weight, ignore_index, label_smoothing, reduction, num_items, skip, statistics)
     check_tensor("target", target)
     if target.is_floating_point():
         check_prototypes(input, prototypes)
@@ -105,5 +108,5 @@ def of_probabilities(
     logits = logits if prior is None else logits + prior.to(logits.dtype).log()
     second = 0 if logits.ndim == 1 else 1  # where torch has the classes
     given = options._asdict()
-    del given["skip"]  # all scores are there
+    del given["skip"], given["statistics"]  # all scores are there
     return softmax_cross_entropy(logits.movedim(-1, second), target.movedim(-1, second), **given)

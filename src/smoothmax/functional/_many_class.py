@@ -19,6 +19,7 @@ from smoothmax.functional._reduce import Reduction, check_reduction, reduce_rows
 from smoothmax.functional._softplus import softplus
 from smoothmax.kernels import many_class
 from smoothmax.kernels.skipping import Skip, check_skip
+from smoothmax.kernels.statistics import Statistics
 from smoothmax.kernels.unit import unit
 
 
@@ -31,6 +32,7 @@ class RowOptions(NamedTuple):
     reduction: Reduction = "mean"
     num_items: float | Tensor | None = None
     skip: Skip = "exact"
+    statistics: Statistics | None = None
 
 
 def lse_and_target(
@@ -44,6 +46,7 @@ def lse_and_target(
     prior: Float[Tensor, " classes"] | None = None,
     where: Bool[Tensor, "*mask classes"] | None = None,
     skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
     """For each row ln sum_{j != y} pi_j e^(k z_j) over the other classes, and the target's score z_y.
 
@@ -67,6 +70,7 @@ def lse_and_target(
         skip: what a backward pass in tiles may leave out: "exact", what is below the rounding of the largest
             row's gradient, in a trained head most; a number, a tolerance of your own; or None, nothing.
             `Skipping` has the bound and, if it is passed, counts what was left out.
+        statistics: a `Statistics`, filled with what the pass sees of each row; not with a prior or mask.
 
     Returns:
         l and z_y, float32 or float64; l is -inf, with gradient 0, where there is no other class.
@@ -87,12 +91,13 @@ def lse_and_target(
     check_target(input, target)
     check_devices(input=input, bias=bias, prior=prior, where=where)
     check_skip(skip)
+    check_statistics(statistics, prior, where)
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = class_indices(target).reshape(-1)
         check_range(labels, len(prototypes))
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
-        lse, score = many_class.lse_and_target(operands, labels, mask, normalize, skip)
+        lse, score = many_class.lse_and_target(operands, labels, mask, normalize, skip, statistics)
         return lse.reshape(target.shape), score.reshape(target.shape)
 
 
@@ -130,8 +135,9 @@ def prototype_loss(
     check_prototypes(input, prototypes)
     check_target(input, target)
     input, safe, kept = without_ignored(input, class_indices(target), options.ignore_index)
-    knobs = {"scale": scale, "normalize": normalize, "bias": bias, "prior": prior, "skip": options.skip}
-    lse, score = lse_and_target(input, prototypes, safe, **knobs)  # type: ignore[arg-type]
+    knobs = {"scale": scale, "normalize": normalize, "bias": bias, "prior": prior}
+    wishes = {"skip": options.skip, "statistics": options.statistics}
+    lse, score = lse_and_target(input, prototypes, safe, **knobs, **wishes)  # type: ignore[arg-type]
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         k = operands["scale"]
@@ -207,6 +213,19 @@ def check_weight(weight: Tensor | None, classes: int, like: Tensor) -> Tensor | 
         )
     check_devices(target=like, weight=weight)
     return weight.to(like.dtype)
+
+
+def check_statistics(statistics: Statistics | None, *changes: Tensor | None) -> None:
+    """Raise where classes compete with more than their scores."""
+    if statistics is None:
+        return
+    if not isinstance(statistics, Statistics):
+        raise TypeError(f"`statistics` must be a Statistics or None, got {type(statistics).__name__}.")
+    if any(change is not None for change in changes):
+        raise ValueError(
+            "`statistics` must be None with a prior or a mask, got one: they are those of all classes' "
+            "scores. smoothmax.row_measures takes any scores."
+        )
 
 
 def row_knob(knob: float | Tensor, target: Tensor) -> float | Tensor:

@@ -4,8 +4,9 @@ import torch
 
 from smoothmax.kernels._library import Backend, backend
 from smoothmax.kernels.skipping import Skipping
+from smoothmax.kernels.statistics import Statistics
 
-__all__ = ["Backend", "Skipping", "backend"]
+__all__ = ["Backend", "Skipping", "Statistics", "backend"]
 
 
 def _settle_vector_math() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from smoothmax._checks import check_choice
 
-VERSION = 10
+VERSION = 11
 """Of the library's functions; a library that answers another one was built from other sources."""
 
 FOLDER = Path(__file__).with_name("lib")
@@ -113,7 +113,7 @@ def _declare_products(library: ctypes.CDLL) -> None:
     head = [*matrices, *[pointer] * 4, flag, integer, integer, pointer, integer, pointer, integer]
     library.smoothmax_many_plan.argtypes = [*[integer] * 3, flag, *[integer] * 4, pointer]
     library.smoothmax_many_plan.restype = None
-    library.smoothmax_many_values.argtypes = [*head, pointer, pointer]
+    library.smoothmax_many_values.argtypes = [*head, *[pointer] * 3]
     library.smoothmax_many_slopes.argtypes = [*head, *[pointer] * 8, number, pointer]
     library.smoothmax_many_instructions.restype = ctypes.c_char_p
     library.smoothmax_use_many_instructions.argtypes = [ctypes.c_char_p]

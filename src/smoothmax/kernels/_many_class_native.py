@@ -16,6 +16,7 @@ from torch import Tensor
 from smoothmax.kernels._kept import empty
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.kernels.skipping import Skipping
+from smoothmax.kernels.statistics import Statistics
 
 #: Bytes of workspace: packed rows, what each thread has for itself, and products kept for backward. A block
 #: of 256 rows may take more.
@@ -52,7 +53,7 @@ class Slopes(NamedTuple):
 
 def serves(operands: dict[str, Tensor], where: Tensor | None) -> bool:
     """Whether the library computes this; torch.func and torch.compile get plain torch."""
-    if LIBRARY is None or torch.compiler.is_compiling() or _transformed():
+    if LIBRARY is None or transformed():
         return False
     if operands["prototypes"].ndim != 2 or (where is not None and where.ndim != 1):
         return False
@@ -66,6 +67,11 @@ def serves(operands: dict[str, Tensor], where: Tensor | None) -> bool:
 def are_halves(operands: dict[str, Tensor]) -> bool:
     """Whether features and prototypes are both bfloat16."""
     return operands["input"].dtype == operands["prototypes"].dtype == torch.bfloat16
+
+
+def transformed() -> bool:
+    """Whether torch.func or torch.compile is at work."""
+    return torch.compiler.is_compiling() or _transformed()
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
@@ -136,8 +142,9 @@ def values(
     *,
     keep: bool,
     skip: bool,
+    statistics: Statistics | None = None,
 ) -> Values | None:
-    """The values, or None; products and masses are kept only if asked for."""
+    """The values, or None; products and masses are kept, and statistics taken, only if asked for."""
     rows, (classes, features) = len(target), operands["prototypes"].shape
     tasks = _tasks(rows, classes, features)
     way = cut((rows, classes, features), normalize, tasks, keep=keep, skip=skip)
@@ -145,8 +152,15 @@ def values(
     kept = Kept(products, masses, way.stripe, tasks)
     problem = _Problem(operands, target, where, normalize, kept)
     lse, score = torch.empty(rows), torch.empty(rows)
-    outcome = _library.smoothmax_many_values(*problem.arguments, lse.data_ptr(), score.data_ptr())
-    return Values(lse, score, kept) if succeeds(outcome) else None
+    others = None if statistics is None else torch.empty(6, rows)
+    outcome = _library.smoothmax_many_values(
+        *problem.arguments, lse.data_ptr(), score.data_ptr(), None if others is None else others.data_ptr()
+    )
+    if not succeeds(outcome):
+        return None
+    if statistics is not None:
+        statistics.fill(lse, score, others, operands["scale"], classes)
+    return Values(lse, score, kept)
 
 
 def slopes(

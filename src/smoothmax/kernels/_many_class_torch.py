@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smoothmax.kernels.others import logsumexp_of_others
 from smoothmax.kernels.skipping import Skipping
+from smoothmax.kernels.statistics import Statistics, joined, of_others
 from smoothmax.kernels.unit import unit
 
 #: Differentiable tensors by name: "input" (N, D), "prototypes" (C, D) or (C, K, D), "scale" () or (N,), and
@@ -17,12 +18,23 @@ Operands = dict[str, Tensor]
 _PER_CLASS = ("prototypes", "bias", "offset")
 
 
-def dense(operands: Operands, target: Tensor, where: Tensor | None, normalize: bool) -> tuple[Tensor, Tensor]:
+def dense(
+    operands: Operands,
+    target: Tensor,
+    where: Tensor | None,
+    normalize: bool,
+    statistics: Statistics | None = None,
+) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of the others and score; a normalised "input" is one already, here and in `Tiled`."""
     scores = _scores(operands, normalize)
     logits = _masked(_logits(scores, operands), where)
     score = scores.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-    return logsumexp_of_others(logits, target), score
+    lse = logsumexp_of_others(logits, target)
+    if statistics is not None:
+        with torch.no_grad():
+            others = of_others(*(_without_target(given, target, 0) for given in (scores, logits)), lse)
+            statistics.fill(lse, score, others, operands["scale"], scores.shape[-1])
+    return lse, score
 
 
 def _scores(operands: Operands, normalize: bool) -> Tensor:
@@ -52,11 +64,13 @@ class Options(NamedTuple):
         normalize: whether scores are cosines.
         tile: classes of one.
         skip: what may be left out of the gradient.
+        statistics: to be filled, or None.
     """
 
     normalize: bool
     tile: int
     skip: Skipping | None
+    statistics: Statistics | None = None
 
 
 class Tiled(torch.autograd.Function):
@@ -68,13 +82,22 @@ class Tiled(torch.autograd.Function):
     @staticmethod
     def forward(names, target, where, options, *tensors):
         operands = dict(zip(names, tensors, strict=True))
-        normalize, tile, _ = options
+        normalize, tile, _, statistics = options
         # Written into one block: small pieces between large temporaries would break up the heap.
         rows, count = len(target), -(-len(operands["prototypes"]) // tile)
         parts = operands["input"].new_empty(count, rows)
+        others = parts.new_empty(count, 6, rows) if statistics is not None else None
         for i, (start, part, part_where) in enumerate(_tiles(operands, where, tile)):
-            parts[i] = torch.logsumexp(_other_logits(part, target, part_where, normalize, start), -1)
-        return torch.logsumexp(parts, 0), _target_score(operands, target, normalize), parts
+            scores, logits = _others(part, target, part_where, normalize, start)
+            parts[i] = torch.logsumexp(logits, -1)
+            if others is not None:
+                others[i] = of_others(scores, logits, parts[i])
+        lse, score = torch.logsumexp(parts, 0), _target_score(operands, target, normalize)
+        if others is not None:
+            statistics.fill(
+                lse, score, joined(others, parts, lse), operands["scale"], len(operands["prototypes"])
+            )
+        return lse, score, parts
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -159,13 +182,18 @@ def _tiles(
         yield start, part, None if where is None else where[..., start : start + tile]
 
 
-def _other_logits(
+def _others(
     part: Operands, target: Tensor, where: Tensor | None, normalize: bool, start: int
-) -> Tensor:
-    """The logits of a tile, -inf at each row's target."""
-    logits = _masked(_logits(_scores(part, normalize), part), where)
-    classes = torch.arange(start, start + logits.shape[-1], device=logits.device)
-    return logits.masked_fill(classes == target.unsqueeze(-1), -torch.inf)
+) -> tuple[Tensor, Tensor]:
+    """The scores and the logits of a tile, -inf at each row's target."""
+    scores = _scores(part, normalize)
+    logits = _masked(_logits(scores, part), where)
+    return _without_target(scores, target, start), _without_target(logits, target, start)
+
+
+def _without_target(of_classes: Tensor, target: Tensor, start: int) -> Tensor:
+    classes = torch.arange(start, start + of_classes.shape[-1], device=target.device)
+    return of_classes.masked_fill(classes == target.unsqueeze(-1), -torch.inf)
 
 
 def _target_score(operands: Operands, target: Tensor, normalize: bool) -> Tensor:
@@ -196,7 +224,7 @@ def _tiled_slopes(
             continue
         leaves = _leaves(part)
         with torch.enable_grad():
-            logits = _other_logits(leaves, target, part_where, options.normalize, start)
+            _, logits = _others(leaves, target, part_where, options.normalize, start)
         weights = torch.exp(logits.detach() - shift) * g_lse.unsqueeze(-1)
         for name, slope in _slopes(logits, leaves, weights).items():
             into = slopes[name][start : start + options.tile] if name in _PER_CLASS else slopes[name]

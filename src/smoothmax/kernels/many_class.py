@@ -14,13 +14,15 @@ take the one piece, which is right under all of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from smoothmax.kernels import _many_class_native as native
 from smoothmax.kernels._many_class_torch import Operands, Options, Tiled, dense, push
-from smoothmax.kernels.skipping import Skip, as_skipping
+from smoothmax.kernels.skipping import Skip, Skipping, as_skipping
+from smoothmax.kernels.statistics import Statistics
 from smoothmax.kernels.unit import unit
 
 
@@ -58,7 +60,12 @@ def plan(rows: int, classes: int, features: int, bytes_each: int = 4) -> Plan:
 
 
 def lse_and_target(
-    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool, skip: Skip = "exact"
+    operands: Operands,
+    target: Tensor,
+    where: Tensor | None,
+    normalize: bool,
+    skip: Skip = "exact",
+    statistics: Statistics | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per row ln sum_{j != y} exp(logit_j) and the score of y; -inf where there is no other class.
 
@@ -69,24 +76,35 @@ def lse_and_target(
         where: (N, C) or (C,), the classes that count, or None. The target itself needs no leave.
         normalize: whether scores are cosines.
         skip: what a backward pass in tiles may leave out.
+        statistics: to be filled; only where there is neither "offset" nor mask.
     """
+    if native.transformed():
+        statistics = None
+    options = Wishes(as_skipping(skip), statistics)
     if native.serves(operands, where):
-        return _Native.apply(tuple(operands), target, where, normalize, as_skipping(skip), *operands.values())
-    return _composite(operands, target, where, normalize, skip)
+        return _Native.apply(tuple(operands), target, where, normalize, options, *operands.values())
+    return _composite(operands, target, where, normalize, options)
+
+
+class Wishes(NamedTuple):
+    """What may be left out of gradients, and what is to be filled."""
+
+    skip: Skipping | None
+    statistics: Statistics | None
 
 
 def _composite(
-    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool, skip: Skip
+    operands: Operands, target: Tensor, where: Tensor | None, normalize: bool, wishes: Wishes
 ) -> tuple[Tensor, Tensor]:
     """The same in plain torch."""
     operands = _directed(widened(operands), normalize)
     x, w = operands["input"], operands["prototypes"]
     cut = plan(len(x), w.shape[:-1].numel(), x.shape[-1], x.element_size())
     if cut.dense or torch.compiler.is_compiling():
-        return dense(operands, target, where, normalize)
+        return dense(operands, target, where, normalize, wishes.statistics)
     subcentres = w.shape[1] if w.ndim == 3 else 1
     tile = max(1, cut.tile // subcentres)
-    options = Options(normalize, tile, as_skipping(skip))
+    options = Options(normalize, tile, *wishes)
     return Tiled.apply(tuple(operands), target, where, options, *operands.values())[:2]
 
 
@@ -104,11 +122,13 @@ class _Native(torch.autograd.Function):
     """The same by the compiled kernels: values, and gradients of which no graph is asked for."""
 
     @staticmethod
-    def forward(ctx, names, target, where, normalize, skip, *tensors):
+    def forward(ctx, names, target, where, normalize, wishes, *tensors):
         operands = dict(zip(names, tensors, strict=True))
         keep = any(ctx.needs_input_grad)
-        found = native.values(operands, target, where, normalize, keep=keep, skip=skip is not None)
-        lse, score, kept = found or (*_composite(operands, target, where, normalize, skip), None)
+        skip, statistics = wishes
+        asked = {"keep": keep, "skip": skip is not None, "statistics": statistics}
+        found = native.values(operands, target, where, normalize, **asked)
+        lse, score, kept = found or (*_composite(operands, target, where, normalize, wishes), None)
         ctx.names, ctx.normalize, ctx.skip = names, normalize, skip
         ctx.cut = kept and (kept.stripe, kept.tasks)
         of_tiles = (kept.products, kept.masses) if kept else (None, None)
@@ -151,5 +171,5 @@ def _slopes(ctx, operands, target, where, found, grads) -> dict[str, Tensor | No
             return slopes._asdict()
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in operands.items()}
     with torch.enable_grad():
-        outputs = _composite(leaves, target, where, ctx.normalize, ctx.skip)
+        outputs = _composite(leaves, target, where, ctx.normalize, Wishes(ctx.skip, None))
     return dict(zip(leaves, torch.autograd.grad(outputs, tuple(leaves.values()), grads), strict=True))

@@ -9,27 +9,32 @@ from torch import Tensor, nn
 from smoothmax._checks import check_count
 from smoothmax._scores import Kind
 from smoothmax.diagnose import Verdict, measure, verdict
+from smoothmax.diagnose._measure import summarize
+from smoothmax.diagnose._rows import measures_of_pass
 from smoothmax.monitor._record import numbers_of
 from smoothmax.monitor._sinks import Sink
 from smoothmax.nn import LinearHead
-from smoothmax.nn._head import Head
+from smoothmax.nn._head import Head, Statistics
 
 
 class Monitor:
     """Watches the smoothness of training: measures a sample of rows every `every` steps.
 
     Either call it in the loop, `monitor(scores, target, scale=s)`, or let it watch a head of ours,
-    `monitor.watch(head)`: then it takes features on their way into the head and computes the scores of a few
-    rows. What it measures has no gradient and changes nothing: neither parameters, nor rules, nor random
-    numbers. Rows that hold nan are left out and counted, as the share "broken".
+    `monitor.watch(head)`: then it has every row of the batch from the pass in which the head's loss goes over
+    all classes. Where the head has a prior, or its scale or margin reads scores, there is no such pass: it
+    takes features on their way into the head and computes the scores of a few rows. What it measures has no
+    gradient and changes nothing: neither parameters, nor rules, nor random numbers. Rows that hold nan are
+    left out and counted, as the share "broken".
 
-    The cost of one look is `rows` rows against all prototypes, forward only; at the defaults less than 3 % of
-    a step of 128 rows and 100,000 classes, see `benchmarks/monitor.md`.
+    What it takes from the head's own pass costs less than 5 % of that one step, see
+    `benchmarks/many_class.md`. A look at scores costs `rows` rows against all prototypes, forward only; at
+    the defaults less than 3 % of a step of 128 rows and 100,000 classes, see `benchmarks/monitor.md`.
 
     Args:
         sinks: where records go, see `smoothmax.monitor`; none keeps the last one alone.
         every: steps between two looks.
-        rows: how many rows of the batch are looked at, evenly spread over it.
+        rows: of how many rows of the batch scores are computed or taken, evenly spread over it.
         dim: D of the features, for the verdict's rule on random starts; a watched head knows it.
         on_change: called with the new verdict when its level changes, say `print`.
         prefix: put before the name of every number.
@@ -63,6 +68,7 @@ class Monitor:
         self.steps = 0
         self.numbers: dict[str, float] = {}
         self.verdict: Verdict | None = None
+        self._seen, self._borrowed = Statistics(), None
 
     def __call__(
         self,
@@ -103,10 +109,29 @@ class Monitor:
 
         def before(module: Head, inputs: tuple, options: dict) -> None:
             monitor = me()
-            if monitor is not None and module.training and monitor._its_turn():
+            if monitor is None or not module.training or not monitor._its_turn():
+                return
+            if module.fills_statistics() and not _batch(inputs, options)[1].is_floating_point():
+                monitor._borrowed, module.statistics = module.statistics, monitor._seen
+            else:
                 monitor._look_into(module, *_batch(inputs, options))
 
-        return head.register_forward_pre_hook(before, with_kwargs=True).remove
+        def after(module: Head, inputs: tuple, options: dict, loss: object) -> None:
+            monitor = me()
+            if monitor is not None and module.statistics is monitor._seen:
+                module.statistics = monitor._borrowed
+                monitor._look_back(module, *_batch(inputs, options))
+
+        hooks = (
+            head.register_forward_pre_hook(before, with_kwargs=True),
+            head.register_forward_hook(after, with_kwargs=True),
+        )
+
+        def stop() -> None:
+            for hook in hooks:
+                hook.remove()
+
+        return stop
 
     def state_dict(self) -> dict:
         """What a resumed run needs."""
@@ -139,6 +164,41 @@ class Monitor:
         finally:
             head.train(was_training)
         self._look(scores, target, head.kind, scale, margin)
+
+    @torch.no_grad()
+    def _look_back(self, head: Head, features: Tensor, target: Tensor) -> None:
+        """At all rows, by what the loss saw of them; at some, where it went another way."""
+        seen, target = self._seen, target.reshape(-1)
+        if not seen.filled:
+            self._look_into(head, features.reshape(len(target), -1), target)
+            return
+        was_training = head.training
+        head.eval()
+        try:
+            margin = seen.score - head.margined(seen.score, seen.score.unsqueeze(-1), target)
+        finally:
+            head.train(was_training)
+        rows = measures_of_pass(seen, margin)
+        rows["margin"], rows["scale"] = margin, seen.scale
+        counted = target >= 0
+        rows = {name: values[counted].double() for name, values in rows.items()}
+        self._judge(rows, target[counted], head.kind, seen.classes)
+        seen.clear()
+
+    def _judge(self, rows: dict[str, Tensor], target: Tensor, kind: Kind, classes: int) -> None:
+        """Of measures of rows, of which those that hold nan are left out."""
+        if len(target) == 0 or classes < 2:
+            return
+        whole = ~(rows["gap"] + rows["range"]).isnan()
+        scale, margin = _one(rows.pop("scale")[whole]), _one(rows.pop("margin")[whole])
+        said, numbers = None, {}
+        if whole.any():
+            kept = {name: values[whole] for name, values in rows.items()}
+            knobs = {"kind": kind, "scale": scale, "margin": margin}
+            measures = summarize(kept, target[whole], num_classes=classes, **knobs)
+            said, numbers = verdict(measures, dim=self.dim), numbers_of(measures)
+        numbers["broken"] = 1 - whole.double().mean().item()
+        self._tell(said, {self.prefix + name: value for name, value in numbers.items()})
 
     @torch.no_grad()
     def _look(

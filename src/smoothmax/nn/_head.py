@@ -16,6 +16,7 @@ from smoothmax.functional._linear import check_probabilities
 from smoothmax.functional._many_class import (
     RowOptions,
     Skip,
+    Statistics,
     check_prototypes,
     check_target,
     prototype_loss,
@@ -62,11 +63,13 @@ class Head(WideBuffers):
     Attributes:
         skip: what a backward pass in tiles may leave out, "exact" at first; set it to what
             `functional.lse_and_target` takes. A `Skipping` counts what was.
+        statistics: None, or a `kernels.Statistics` that each batch fills anew where `fills_statistics`.
     """
 
     kind: ClassVar[Literal["logits", "cosines"]]
     scale: Scale
     skip: Skip
+    statistics: Statistics | None
     bias: Tensor | None
     weight: Tensor | None
     prior: Tensor | None
@@ -94,6 +97,7 @@ class Head(WideBuffers):
         self.in_features, self.num_classes = in_features, num_classes
         self.scale = scale
         self.skip = "exact"
+        self.statistics = None
         self.options = options
         shape = (num_classes, centers, in_features) if centers else (num_classes, in_features)
         self.prototypes = nn.Parameter(torch.empty(shape))
@@ -127,6 +131,10 @@ class Head(WideBuffers):
     def follows_scores(self) -> bool:
         """Whether the scale or a margin is a rule that reads scores, so that all of them are needed."""
         return reads_scores(self.scale)
+
+    def fills_statistics(self) -> bool:
+        """Whether a loss of class indices is one pass in tiles, which can fill `statistics`."""
+        return type(self).forward is Head.forward and not self.follows_scores() and self.prior is None
 
     def loss(
         self,
@@ -167,6 +175,8 @@ class Head(WideBuffers):
                 probabilities (rows, classes) too, as of mixed rows.
             num_items: replaces the mean's divisor, as for `functional.softmax_cross_entropy`.
         """
+        if self.statistics is not None:
+            self.statistics.clear()
         if isinstance(target, Tensor) and target.is_floating_point() and self.takes_probabilities():
             return self._of_probabilities(input, target, num_items)
         if self.follows_scores():
@@ -181,7 +191,13 @@ class Head(WideBuffers):
             target,
             self.scale_at(input, target),  # it reads no score
             lambda own: self.margined(own, own.unsqueeze(-1), target),
-            RowOptions(weight=self.weight, num_items=num_items, skip=self.skip, **self.options),
+            RowOptions(
+                weight=self.weight,
+                num_items=num_items,
+                skip=self.skip,
+                statistics=self.statistics if self.fills_statistics() else None,
+                **self.options,
+            ),
             normalize=self.kind == "cosines",
             bias=self.bias,
             prior=self.prior,
