@@ -64,6 +64,7 @@ def test_loss_and_two_derivatives_are_those_of_the_other_rows(case, bad, dtype):
         torch.testing.assert_close(ours[KEPT], theirs, **near)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"scale": torch.tensor(3.0)}], ids=str)
 @every_bad_value
 def test_the_gradient_in_one_graph_too(options, bad):
