@@ -9,8 +9,8 @@
 //
 // again with one exponential, and score_grad_i u_i v_i on the diagonal. Then dX += Q Y, dY += Q^T X, four products
 // for both directions. Tasks own parts of the columns; in each phase they meet other rows, so that no two write to the
-// same ones and no derivative is held twice. Rows are packed anew for each tile: that takes a twentieth of the time, and
-// packed rows of all blocks would take three times the memory of the rows.
+// same ones and no derivative is held twice. Rows are packed anew for each tile: packed rows of all blocks would take as
+// much memory as both gradients, or more.
 
 #include "two_sided.h"
 
@@ -18,9 +18,8 @@
 
 namespace {
 
-constexpr int64_t TILE = 256, SMALL_TILE = 64;    // columns, and rows, of a tile
-constexpr int64_t WIDE = 512;                     // columns forward, which needs less room
-constexpr int ROWS = 4;                           // of a tile that are taken together: PAD is a multiple
+constexpr int64_t TILE = 256, SMALL_TILE = 64;  // columns, and rows, of a tile; with 384 it took as long
+constexpr int ROWS = 4;                         // of a tile that are taken together: PAD is a multiple
 constexpr int64_t PAD = Gemm::ROW_PAD;
 
 // Exponents may lie so far apart that one anchor serves them all: what e^-87 cannot hold is below e^-27 of the largest.
@@ -34,19 +33,18 @@ struct Plan {
 
     explicit Plan(const TwoSided& job) {
         features = round_up(job.features, Gemm::FEATURE_PAD), wide = features + 16;
-        bool back = job.rows_grad;
-        int64_t share = round_up((job.pairs + job.tasks - 1) / job.tasks, PAD);
         for (int64_t size = TILE;; size -= 32) {
-            block = least(size, share), tile = least(back ? size : size * WIDE / TILE, share);
-            lay_out(job, back);
+            int64_t parts = round_up((job.pairs + size - 1) / size, job.tasks);  // as many for each task
+            tile = block = round_up((job.pairs + parts - 1) / parts, PAD);
+            lay_out(job, job.rows_grad);
             if (size <= SMALL_TILE || task_step <= job.most) return;
         }
     }
 
     void lay_out(const TwoSided& job, bool back) {
-        tiles = (job.pairs + tile - 1) / tile, blocks = (job.pairs + block - 1) / block;
-        tasks = least(job.tasks, least(tiles, blocks));  // none without columns, nor rows
-        pairs = tiles * tile > blocks * block ? tiles * tile : blocks * block;
+        tiles = blocks = (job.pairs + tile - 1) / tile;
+        tasks = least(job.tasks, tiles);  // none without columns, nor rows
+        pairs = tiles * tile;
         stride = tile + 16;
         all = 0;
         u = take(4 * pairs), v = take(4 * pairs), absent = take(4 * pairs), ids = take(4 * pairs);
