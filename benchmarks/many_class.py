@@ -25,7 +25,7 @@ from torch import Tensor
 import smoothmax
 from smoothmax.bench.memory import peak_growth, peak_told
 from smoothmax.bench.timing import timed
-from smoothmax.functional import cosface, info_nce, linear_cross_entropy, normface
+from smoothmax.functional import cosface, linear_cross_entropy, normface
 from smoothmax.kernels import Skipping, Statistics
 from smoothmax.kernels._library import LIBRARY
 from smoothmax.lab.atomic import write_atomically
@@ -91,8 +91,7 @@ def study(*, quick: bool) -> None:
     found["trained"] = {label(256, at): measured(skipping(256, at), 9)}
     found["skipped"] = skipped(256, at)
     found["halves"] = {label(256, at): measured(halves(256, at), 5)}
-    found["two-sided"] = {"4096 pairs": measured(two_sided(512 if quick else 4096), 5)}
-    found["peaks"] = peaks([2_000] if quick else [10_000, 100_000, 1_000_000], 512 if quick else 4096)
+    found["peaks"] = peaks([2_000] if quick else [10_000, 100_000, 1_000_000])
     text = report(found)
     write_atomically(
         HERE / "many_class.json", lambda f: f.write((json.dumps(found, indent=1) + "\n").encode())
@@ -222,23 +221,6 @@ def halves(rows: int, classes: int) -> Calls:
     }
 
 
-def two_sided(rows: int) -> Calls:
-    torch.manual_seed(0)
-    a, b = (torch.randn(rows, FEATURES, requires_grad=True) for _ in range(2))
-    log_scale, y = torch.tensor(2.66, requires_grad=True), torch.arange(rows)
-
-    def two_products() -> Tensor:
-        x, z, scale = F.normalize(a), F.normalize(b), log_scale.exp()
-        rows_, columns = scale * x @ z.T, scale * z @ x.T
-        return (F.cross_entropy(rows_, y) + F.cross_entropy(columns, y)) / 2
-
-    leaves = (a, b, log_scale)
-    return {
-        "two products, as open_clip has it": step(two_products, *leaves),
-        OURS: step(lambda: info_nce(a, b, scale=log_scale.exp(), symmetric=True), *leaves),
-    }
-
-
 def floors(classes: int) -> Table:
     """Bare products of the sizes of one head, in GFLOP/s: what is there to be had."""
     x, w = torch.randn(256, FEATURES), torch.randn(classes, FEATURES)
@@ -268,7 +250,7 @@ def times_with_large_pages(rows: int, classes: int) -> Table:
     return json.loads(subprocess.run(command, env=surroundings, capture_output=True, check=True).stdout)
 
 
-def peaks(sizes: list[int], rows: int) -> dict[str, dict[str, float]]:
+def peaks(sizes: list[int]) -> dict[str, dict[str, float]]:
     """Peak memory of a step beyond its inputs, MiB, each in a process of its own."""
     found = {}
     for classes in sizes:
@@ -276,7 +258,6 @@ def peaks(sizes: list[int], rows: int) -> dict[str, dict[str, float]]:
         found[label(256, classes)] = {name: child_peak(name, 256, classes) for name in names} | {
             "the prototypes' gradient": classes * FEATURES * 4 / 2**20
         }
-    found[f"two-sided, {rows} pairs"] = {name: child_peak(name, rows, 0) for name in two_sided(8)}
     return found
 
 
@@ -288,10 +269,7 @@ def child_peak(name: str, rows: int, classes: int) -> float:
 
 def peak(name: str, rows: int, classes: int) -> int | None:
     """How far the memory of this process rises in the first step of a size, after a small one; bytes."""
-    small, large = (
-        (two_sided(64), two_sided(rows)) if classes == 0 else (heads(256, 500), heads(rows, classes))
-    )
-    return peak_growth(large[name], small[name])
+    return peak_growth(heads(rows, classes)[name], heads(256, 500)[name])
 
 
 def machine() -> dict[str, object]:
@@ -323,7 +301,7 @@ def report(found: dict) -> str:
     lines += [f"- {name}: {value}" for name, value in found["machine"].items()]
     lines += ["", "## Floors: bare products", "", "| | GFLOP/s |", "|---|---|"]
     lines += [f"| {name} | {row['GFLOP/s']:.0f} |" for name, row in found["floors"].items()]
-    for section in ("heads", "small", "large pages", "trained", "halves", "two-sided"):
+    for section in ("heads", "small", "large pages", "trained", "halves"):
         for title, table in found[section].items():
             lines += ["", f"## {section}: {title}", "", *rows_of(table), "", *goals_of(title, table)]
     rates = ", ".join(f"{name} {rate:.2f}" for name, rate in found["skipped"].items())
