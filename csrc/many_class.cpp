@@ -38,7 +38,8 @@ void pack(const ManyClass& job, int64_t begin, int64_t end) {
         typed(job, [&](auto t) {
             auto x = row_of(job.x, job.x_stride, first, t);
             char *xs = all.shared<char>(plan.xs + b * plan.xs_step), *xw = all.shared<char>(plan.xw + b * plan.xw_step);
-            Gemm::right(x, job.features, there, 1, job.x_stride, plan.features, plan.block, xs, true);
+            if (job.kept_tiles < plan.tiles || !back)  // else no product is computed again
+                Gemm::right(x, job.features, there, 1, job.x_stride, plan.features, plan.block, xs, true);
             if (back) Gemm::right(x, there, job.features, job.x_stride, 1, plan.block, plan.features, xw, true);
         });
     }
