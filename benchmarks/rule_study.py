@@ -9,7 +9,6 @@ there, so a stopped study goes on where it was. `rule_study_report.py` makes tab
 import argparse
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from smoothmax.lab.run import Parts, cut, run
 from smoothmax.lab.strategies import KNOWN, Head, Problem, Strategy, cosine_at
 from smoothmax.lab.train import Budget, Rows
 from smoothmax.nn import CosineHead
-from smoothmax.scale import Rule, Schedule, recommended_scale
+from smoothmax.scale import Rule, Schedule, Soften, recommended_scale
 
 RUNS = Path(__file__).parent / ".runs" / "rule_study.jsonl"
 FIXED = (4.0, 8.0, 16.0, 24.0, 32.0, 64.0)
@@ -65,6 +64,7 @@ CASES = {
     "glyphs-imbalance": Case("glyphs", imbalance=10.0),
     "glyphs-rate-0.03": Case("glyphs", Budget(learning_rate=0.03)),
     "glyphs-rate-0.3": Case("glyphs", Budget(learning_rate=0.3)),
+    "cities-adamw": Case("cities", ADAMW),
     "licences-adamw": Case("licences", ADAMW),
     "licences-noise": Case("licences", noise=0.2),
     "licences-imbalance": Case("licences", imbalance=8.0),
@@ -86,28 +86,61 @@ def main() -> None:
 
 
 SWEEP = [cosine_at(scale).name for scale in FIXED] + ["normface"]
-RULES = ["sharpened", "sharpening", "cosface", "softmax"]
+RULES = ["softened", "sharpened", "warm-up", "cosface", "softmax"]
 
 
 def known(name: str) -> Strategy:
-    """The program's strategy of that name, normface-S, or anneal-A-B-mM: `annealed` with other constants."""
+    """The program's strategy of that name, normface-S, or `softened` with other constants.
+
+    Those are anneal-A-B-mM without warm-up, warm-W-A-B-mM with one, and soften-W-A-B-mM[-dD] with a look at
+    doubtful labels besides, D being the depth from which a label is in doubt.
+    """
     if name in KNOWN:
         return KNOWN[name]
-    numbers = re.fullmatch(r"anneal-([0-9.]+)-([0-9.]+)-m([0-9.]+)", name)
-    if numbers:
-        return neighbour(name, *(float(number) for number in numbers.groups()))
-    return cosine_at(float(name.removeprefix("normface-")))
+    if name.startswith("normface-"):
+        return cosine_at(float(name.removeprefix("normface-")))
+    kind, *texts = name.split("-")
+    numbers = [float(text.lstrip("md")) for text in texts]
+    if kind == "anneal":
+        return neighbour(name, 0.0, *numbers)
+    return neighbour(name, *numbers) if kind == "warm" else doubting(name, *numbers)
 
 
-def neighbour(name: str, first: float, last: float, margin: float) -> Strategy:
-    """First and last scale in units of the recommended one, and the margin."""
+def neighbour(name: str, warm_up: float, first: float, last: float, margin: float) -> Strategy:
+    """The share of warming up, first and last scale in units of the recommended one, and the margin."""
 
     def build(problem: Problem) -> Head:
         scale = recommended_scale(problem.num_classes)
-        path = Schedule(first * scale).then(last * scale, problem.total_steps, curve="geometric")
-        return CosineHead(problem.dim, problem.num_classes, scale=path, margin=margin)
+        warm = steps(problem, warm_up)
+        start = Schedule.warm_up(first * scale, warm, start=1.0) if warm else Schedule(first * scale)
+        path = start.then(last * scale, problem.total_steps - warm, curve="geometric")
+        return CosineHead(
+            problem.dim,
+            problem.num_classes,
+            scale=path,
+            margin=Schedule.warm_up(margin, warm) if warm else margin,
+        )
 
-    return Strategy(name, f"{first:g} to {last:g}, m = {margin:g}", "", build)
+    return Strategy(name, f"{warm_up:g}, {first:g} to {last:g}, m = {margin:g}", "", build)
+
+
+def steps(problem: Problem, share: float) -> int:
+    """Of that share of the training."""
+    return max(1, round(share * problem.total_steps)) if share else 0
+
+
+def doubting(
+    name: str, warm_up: float, first: float, last: float, margin: float, depth: float = 0.25
+) -> Strategy:
+    """`Soften` with these constants."""
+
+    def build(problem: Problem) -> Head:
+        n, total = problem.num_classes, problem.total_steps
+        rule = Soften(n, total, first=first, last=last, warm_up=warm_up, depth=depth)
+        warm = Schedule.warm_up(margin, steps(problem, warm_up))
+        return CosineHead(problem.dim, n, scale=rule, margin=warm)
+
+    return Strategy(name, f"{warm_up:g}, {first:g} to {last:g}, m = {margin:g}, depth {depth:g}", "", build)
 
 
 def study(cases: list[str], strategies: list[Strategy], seeds: int, minutes: float) -> None:

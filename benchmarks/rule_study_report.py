@@ -11,6 +11,7 @@ import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from rule_study import CASES, RUNS, known, records
 from smoothmax.lab.atomic import write_atomically
@@ -20,7 +21,11 @@ METRICS = {"closed": "closed", "tar": "TAR", "rank1": "rank-1"}
 #: Fixed scales in the first table.
 SHOWN = ("normface", "normface-16", "normface-24")
 #: The rule that `smoothmax compare` recommends, and what it is held against.
-DEFAULT = "annealed"
+DEFAULT = "softened"
+#: Seeds whose results were looked at before the constants of `DEFAULT` were settled; none of other cases.
+LOOKED_AT = dict.fromkeys(
+    ("cities", "licences", "glyphs-adamw", "glyphs-noise", "glyphs-imbalance", "licences-noise"), range(1)
+) | {"digits": range(12), "glyphs": range(2)}
 TITLES = {
     "glyphs": "Glyphs",
     "digits": "Digits",
@@ -28,6 +33,7 @@ TITLES = {
     "licences": "Licence texts",
     "glyphs-cnn": "Glyphs, small CNN",
     "glyphs-adamw": "Glyphs, AdamW",
+    "cities-adamw": "City names, AdamW",
     "glyphs-noise": "Glyphs, 20 % of labels wrong",
     "glyphs-imbalance": "Glyphs, classes unequal 10 to 1",
     "glyphs-rate-0.03": "Glyphs, learning rate 0.03",
@@ -53,13 +59,13 @@ def main() -> None:
 
 
 def gather() -> Runs:
-    """Runs by case and strategy."""
+    """Runs by case and strategy, for the cases that the default rule has run on."""
     found: Runs = defaultdict(lambda: defaultdict(list))
     kept = HERE / "rule_study.json"
     lines = list(records()) if RUNS.exists() else json.loads(kept.read_text())
     for record in sorted(lines, key=lambda r: r["seed"]):
         found[record["case"]][record["strategy"]].append(record)
-    return {case: found[case] for case in CASES if case in found}
+    return {case: found[case] for case in CASES if DEFAULT in found[case]}
 
 
 def compact(runs: Runs) -> list[dict]:
@@ -89,21 +95,39 @@ def is_fixed(name: str) -> bool:
 
 
 def is_neighbour(name: str) -> bool:
-    """Whether a strategy is `annealed` with other constants."""
-    return name.startswith("anneal-")
+    """Whether a strategy is `softened` with other constants."""
+    return name.startswith(("anneal-", "warm-0", "soften-"))
+
+
+class Lead(NamedTuple):
+    """Points ahead of the best fixed scale.
+
+    Attributes:
+        mean: over the seeds that both have; nothing is behind what shares no seed with it.
+        error: standard error of that mean; 0 for a single seed, whose is not known.
+    """
+
+    mean: float
+    error: float
 
 
 def leads(rows: list[dict], strategies: dict[str, list[dict]]) -> dict[str, float]:
     """Points ahead of the best fixed scale of each metric; each pair over the seeds that both have."""
+    return {metric: lead.mean for metric, lead in leads_with_errors(rows, strategies).items()}
+
+
+def leads_with_errors(rows: list[dict], strategies: dict[str, list[dict]]) -> dict[str, Lead]:
+    """The same with standard errors."""
     sweep = [runs for name, runs in strategies.items() if is_fixed(name)]
-    return {metric: min(100 * lead(rows, runs, metric) for runs in sweep) for metric in METRICS}
+    return {metric: min(lead(rows, runs, metric) for runs in sweep) for metric in METRICS}
 
 
-def lead(rows: list[dict], others: list[dict], metric: str) -> float:
-    """Mean difference over the seeds that both have; nothing is behind what shares no seed with it."""
+def lead(rows: list[dict], others: list[dict], metric: str) -> Lead:
+    """Over one fixed scale."""
     other = {row["seed"]: row[metric] for row in others}
-    both = [row[metric] - other[row["seed"]] for row in rows if row["seed"] in other]
-    return statistics.fmean(both) if both else math.inf
+    both = [100 * (row[metric] - other[row["seed"]]) for row in rows if row["seed"] in other]
+    error = statistics.stdev(both) / math.sqrt(len(both)) if len(both) > 1 else 0.0
+    return Lead(statistics.fmean(both) if both else math.inf, error)
 
 
 def report(runs: Runs) -> str:
@@ -121,6 +145,22 @@ ahead (+) of or behind (-) the best fixed scale of the sweep **in that metric**:
 metric, another in the next, so no fixed scale need be at 0 in all. The best of a sweep is found by
 looking at the results; the rules know the number of classes and of steps, and look at training rows
 only."""
+
+VERDICTS = """Every metric's mean over seeds is at most a point behind: then yes. The ± is the standard
+error of that mean, of differences paired by seed; there is none for one seed. The constants were settled
+after the runs of the table of neighbours below had been seen, on seed 0 (digits: 0 to 11, glyphs: 0 and
+1); the other seeds and cases are fresh, but for one constant. Batches of which a third of the rows is
+wrong say nothing about labels; until glyphs with unequal classes were run, where this lost 1.7 points of
+closed-set accuracy, it was half of the rows. Then all was run again, but for digits, where no label is
+ever in doubt and the numbers are the same. The best fixed scale is the best of the sweep on the same
+seeds, which favours the sweep."""
+
+FLATNESS = """Share of the training for which scale and margin warm up (0: they do not), first and last
+scale in units of the recommended one, the margin, and the depth from which a label is in doubt where that
+is looked at; points ahead of the best fixed scale in closed-set accuracy / TAR / rank-1, seeds in
+brackets. The rows without warm-up were run first, those with it next, those with a look at labels last,
+in batches of which most rows are right; the last row is the one that was settled on. On digits it has no
+margin, as a simplex of seven classes has room."""
 
 CURVES = """## The scale over training
 
@@ -154,16 +194,31 @@ def worst(rows: list[dict], strategies: dict[str, list[dict]]) -> float:
 
 def verdicts(runs: Runs) -> str:
     """Where the default rule is within a point of the best fixed scale in every metric, and where not."""
-    lines = [f"## {title(DEFAULT)}: within a point of the best fixed scale?\n"]
+    lines = [f"## {title(DEFAULT)}: within a point of the best fixed scale?\n", VERDICTS + "\n"]
     for case, strategies in runs.items():
         if DEFAULT not in strategies:
             continue
-        found = leads(strategies[DEFAULT], strategies)
-        numbers = ", ".join(f"{METRICS[m]} {lead:+.2f}" for m, lead in found.items())
-        missed = [METRICS[m] for m, lead in found.items() if lead < -1]
-        said = f"**not in {' and '.join(missed)}**" if missed else "yes"
-        lines.append(f"* {TITLES[case]}: {said} ({numbers}; {seeds(strategies[DEFAULT])}).")
+        rows = strategies[DEFAULT]
+        fresh = [row for row in rows if row["seed"] not in LOOKED_AT.get(case, ())]
+        line = f"* {TITLES[case]}: {verdict(rows, strategies)}"
+        if fresh and len(fresh) < len(rows):
+            line += f"; on fresh seeds alone {verdict(fresh, strategies)}"
+        lines.append(f"{line}.")
     return "\n".join(lines)
+
+
+def verdict(rows: list[dict], strategies: dict[str, list[dict]]) -> str:
+    """In a few words, with the numbers."""
+    found = leads_with_errors(rows, strategies)
+    missed = [METRICS[m] for m, lead in found.items() if lead.mean < -1]
+    said = f"**not in {' and '.join(missed)}**" if missed else "yes"
+    numbers = ", ".join(f"{METRICS[m]} {shown(lead)}" for m, lead in found.items())
+    return f"{said} ({numbers}; {seeds(rows)})"
+
+
+def shown(lead: Lead) -> str:
+    """The mean, and its standard error where that is known."""
+    return f"{lead.mean:+.2f}" + (f" ± {lead.error:.2f}" if lead.error else "")
 
 
 def seeds(rows: list[dict]) -> str:
@@ -174,12 +229,10 @@ def seeds(rows: list[dict]) -> str:
 def flatness(runs: Runs) -> str:
     """The default rule's neighbours: closed, TAR and rank-1 against the best fixed scale."""
     cases = [case for case in runs if sum(map(is_neighbour, runs[case])) >= 3]
-    names = sorted({n for case in cases for n in runs[case] if is_neighbour(n)}, key=constants)
+    names = sorted({n for case in cases for n in runs[case] if is_neighbour(n)}, key=by_constants)
     lines = [
         "## How flat it is around its constants\n",
-        "First and last scale, in units of the recommended one, and the margin; points ahead of the best\n"
-        "fixed scale in closed-set accuracy / TAR / rank-1, seeds in brackets. The constants were chosen\n"
-        "after the other rows of this table had been seen; the runs of the last row came after that.\n",
+        f"{FLATNESS}\n",
         "| constants | " + " | ".join(TITLES[case] for case in cases) + " |",
         "|---|" + "---|" * len(cases),
     ]
@@ -189,15 +242,14 @@ def flatness(runs: Runs) -> str:
             rows = runs[case].get(name)
             found = leads(rows, runs[case]).values() if rows else ()
             cells.append(" / ".join(f"{v:+.1f}" for v in found) + (f" ({len(rows)})" if rows else ""))
-        shown = "**2 to 4/3, m = 0.15**" if name == DEFAULT else known(name).title
-        lines.append(f"| {shown} | {' | '.join(cells)} |")
+        constants = "**0.2, 2 to 4/3, m = 0.2, depth 0.25**" if name == DEFAULT else known(name).title
+        lines.append(f"| {constants} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def constants(name: str) -> list[float]:
-    """The numbers in a neighbour's name: margin first, to sort by."""
-    first, last, margin = (float(n) for n in re.findall(r"[0-9.]+", name))
-    return [margin, first, last]
+def by_constants(name: str) -> tuple[str, list[float]]:
+    """What kind of neighbour, and the numbers in its name, to sort by."""
+    return name.split("-")[0], [float(n) for n in re.findall(r"[0-9.]+", name)]
 
 
 def title(name: str) -> str:
@@ -253,7 +305,8 @@ def draw(runs: Runs) -> None:
     lines = math.ceil(len(runs) / columns)
     figure, axes = plt.subplots(lines, columns, figsize=(11, 2.7 * lines), sharex=True, squeeze=False)
     names = sorted({n for s in runs.values() for n, rows in s.items() if moves(rows) and not is_neighbour(n)})
-    colours = {name: f"C{place}" for place, name in enumerate(names)}
+    names.sort(key=DEFAULT.__eq__)  # drawn last, on top of the others
+    colours = {name: f"C{place}" for place, name in enumerate(names)} | {DEFAULT: "black"}
     for axis, (case, strategies) in zip(axes.flat, runs.items(), strict=False):
         axis.set_title(TITLES[case], fontsize=9)
         for name in names:

@@ -7,12 +7,12 @@ import numpy as np
 from smoothmax.lab.data import Dataset, Split
 from smoothmax.lab.results import summarize
 from smoothmax.lab.run import BINS
-from smoothmax.lab.strategies import ANNEALED, MARGIN, NAMED, STRATEGIES, Strategy, cosine_at
+from smoothmax.lab.strategies import MARGIN, NAMED, SOFTENED_MARGIN, STRATEGIES, Strategy, cosine_at
 from smoothmax.lab.train import Budget
 from smoothmax.scale import loss_floor, recommended_scale
 
-MOVING = ("sharpened", "annealed")
-MARGINS = {"cosface": MARGIN, "annealed": ANNEALED.margin}
+MOVING = ("sharpened", "softened")
+MARGINS = {"cosface": MARGIN, "softened": SOFTENED_MARGIN}
 MEASURES = ("gap", "normalized_gap", "perplexity", "wrong_mass", "gradient_mass", "p_max", "contrast")
 FINE = {
     "level": "fine",
@@ -72,7 +72,7 @@ def _strategy(name: str) -> Strategy:
 def _record(
     strategy: Strategy, seed: int, i: int, epochs: int, classes: int, accuracies: tuple[float, float]
 ) -> dict:
-    cosine = strategy.name.startswith(("normface", "sharpened", "cosface", "annealed"))
+    cosine = strategy.name.startswith(("normface", "sharpened", "cosface", "softened"))
     margin = MARGINS.get(strategy.name, 0.0)
     scale = _scale(strategy, classes)
     floor = loss_floor(classes, scale, margin=margin) if cosine else 0.0
@@ -106,7 +106,7 @@ def _scale(strategy: Strategy, classes: int) -> float:
     prefix, _, scale = strategy.name.partition("normface-")
     if not prefix and scale:
         return float(scale)
-    if strategy.name in ("normface", "sharpened", "cosface", "annealed"):
+    if strategy.name in ("normface", "sharpened", "cosface", "softened"):
         return recommended_scale(classes, margin=MARGINS.get(strategy.name, 0.0))
     return 1 / 16 if strategy.name.startswith("temperature") else 1.0
 

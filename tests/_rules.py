@@ -17,6 +17,7 @@ from smoothmax import (
     Schedule,
     ScoreMagnitude,
     SharpenWhileErrors,
+    Soften,
     parameter_groups,
 )
 from smoothmax.functional import cosines, softmax_cross_entropy
@@ -57,6 +58,7 @@ RULES = [
         lambda: SharpenWhileErrors(CLASSES, STEPS),
         ("step", "error", "seen", "scale"),
     ),
+    RuleCase("softened", lambda: Soften(CLASSES, STEPS), ("step", "average", "doubt", "scale")),
     RuleCase("magnitude", lambda: ScoreMagnitude(9.0), ("sharpness",)),
     RuleCase("magnitude, not detached", lambda: ScoreMagnitude(9.0, detach=False), ("sharpness",)),
     RuleCase("adacos", lambda: AdaCos(CLASSES), ("scale",)),

@@ -31,4 +31,14 @@ def test_schedules_end_with_the_training():
         rule = KNOWN[name].build(PROBLEM).scale
         assert rule.total_steps == PROBLEM.total_steps
         assert rule.end == 2.5 * scale_for(50, probability=0.9)
+    softened = KNOWN["softened"].build(PROBLEM)
+    assert softened.scale.total_steps == PROBLEM.total_steps
+    assert softened.margin.total_steps == 8  # the share of the training for which the scale warms up
+    assert softened.margin.end == 0.2
     assert KNOWN["warm-up"].build(PROBLEM).scale.total_steps == 10
+
+
+def test_softening_has_no_margin_where_a_simplex_has_room():
+    build = KNOWN["softened"].build
+    assert build(Problem(num_classes=17, dim=16, total_steps=40)).margin == 0.0
+    assert isinstance(build(Problem(num_classes=18, dim=16, total_steps=40)).margin, Rule)

@@ -156,8 +156,7 @@ def _above(head: Head, goals: Goals) -> Iterator[LintFinding]:
     excess = initial_loss_bound(n, s, d) - math.log(n)
     reason = f"it starts at {s:.4g}, above the window's {window.high:.4g} = sqrt(2 d e): with {d:,} features "
     reason += f"the loss of random directions may lie {excess:.3g} nats above ln n."
-    remedy = f"Start at {recommended:.4g}, sharpen while training (`SharpenWhileErrors`, "
-    remedy += "`Schedule.sharpening`), or raise the dimension."
+    remedy = f"Start at {recommended:.4g}, warm up (`Soften`, `Schedule.warm_up`), or raise the dimension."
     numbers = {"scale": s, "limit": limit, "excess": excess}
     yield LintFinding(head.path, "scale outside its window", reason, remedy, numbers)
 

@@ -16,6 +16,7 @@ from smoothmax.scale import (
     Schedule,
     ScoreMagnitude,
     SharpenWhileErrors,
+    Soften,
     Statistic,
     recommended_scale,
     scale_for,
@@ -29,16 +30,8 @@ TEMPERATURE = 16.0
 MARGIN = 0.1
 
 
-class Annealing(NamedTuple):
-    """First and last scale, in units of the recommended one, and a margin."""
-
-    first: float
-    last: float
-    margin: float
-
-
-#: p = 0.99 at half, then at three quarters of the largest separation; see `benchmarks/rule_study.md`.
-ANNEALED = Annealing(2.0, 4 / 3, 0.15)
+#: With it goes a scale that softens, twice as large as without, so that it may be larger too.
+SOFTENED_MARGIN = 0.2
 #: Weight of Feature Incay's penalty (the paper's is not known; see `functional.feature_incay`).
 INCAY_WEIGHT = 1.0
 
@@ -108,11 +101,13 @@ def _cosface(problem: Problem) -> Head:
     return CosineHead(problem.dim, problem.num_classes, scale=scale, margin=MARGIN)
 
 
-def _annealed(problem: Problem) -> Head:
-    first, last, margin = ANNEALED
-    scale = recommended_scale(problem.num_classes)
-    rule = Schedule(first * scale).then(last * scale, problem.total_steps, curve="geometric")
-    return CosineHead(problem.dim, problem.num_classes, scale=rule, margin=margin)
+def _softened(problem: Problem) -> Head:
+    n, total = problem.num_classes, problem.total_steps
+    rule = Soften(n, total)
+    if n <= problem.dim + 1:  # a simplex has room: classes can be as far apart as a margin could ask for
+        return CosineHead(problem.dim, n, scale=rule)
+    margin = Schedule.warm_up(SOFTENED_MARGIN, max(1, round(rule.warm_up * total)))
+    return CosineHead(problem.dim, n, scale=rule, margin=margin)
 
 
 def _incay(features: Tensor, correct: Tensor) -> Tensor:
@@ -174,11 +169,12 @@ NAMED = {
             _cosface,
         ),
         Strategy(
-            "annealed",
-            f"CosFace, m = {ANNEALED.margin:g}, s softened",
-            "a margin of 0.15; the scale falls by equal factors from twice the recommended one, where p = "
-            "0.99 takes half the largest separation of classes, to 4/3 of it, where it takes three quarters",
-            _annealed,
+            "softened",
+            f"CosFace, m = {SOFTENED_MARGIN:g}, s warmed up, then softened",
+            "a margin of 0.2 (none for up to d + 1 classes) and a scale that both grow for a fifth of the "
+            "training, the scale from 1 to twice the recommended one; then it falls by equal factors to 4/3 "
+            "of it, lower where labels look wrong",
+            _softened,
         ),
     )
 }

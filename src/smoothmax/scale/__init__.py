@@ -21,6 +21,7 @@ from smoothmax.scale._magnitude import ScoreMagnitude
 from smoothmax.scale._rule import Fixed, Rule
 from smoothmax.scale._schedule import Ramp, Schedule
 from smoothmax.scale._sharpen import SharpenWhileErrors
+from smoothmax.scale._soften import Soften
 from smoothmax.scale._statistic import STATISTICS, Statistic
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Schedule",
     "ScoreMagnitude",
     "SharpenWhileErrors",
+    "Soften",
     "Statistic",
     "adacos_fixed_point",
     "adacos_fixed_scale",

@@ -7,7 +7,7 @@ from torch import Tensor
 from smoothmax._checks import check_between, check_count, check_positive
 from smoothmax.scale._closed_forms import Bracket, scale_for
 from smoothmax.scale._ranks import sum_over_ranks
-from smoothmax.scale._rule import Rule, counted_rows, keep_finite
+from smoothmax.scale._rule import Rule, keep_finite, leads
 
 
 class SharpenWhileErrors(Rule):
@@ -94,15 +94,7 @@ class SharpenWhileErrors(Rule):
 
 
 def _errors(scores: Tensor, target: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """How many rows are wrong, and how many count, over all ranks; rows with nan say nothing.
-
-    A target that shares the first place is right, as in `row_measures`: its largest score is found in a tenth
-    of the time that argmax takes.
-    """
-    there = counted_rows(target)
-    own = scores.gather(-1, torch.where(there, target, 0).unsqueeze(-1)).squeeze(-1)
-    largest = scores.amax(-1)
-    counted = there & torch.isfinite(largest)
-    wrong = counted & (own < largest)
-    both = sum_over_ranks(torch.stack([wrong.sum(), counted.sum()]).to(dtype))
+    """How many rows are wrong, and how many count, over all ranks."""
+    lead, counted = leads(scores, target)
+    both = sum_over_ranks(torch.stack([(counted & (lead > 0)).sum(), counted.sum()]).to(dtype))
     return both[0], both[1]
