@@ -181,7 +181,12 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
     )
     add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
     add("--overwrite", action="store_true", help="start afresh where a stopped one left something")
-    add("--workers", type=_count, metavar="N", help="threads that share the work (default: all cores)")
+    add(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="threads that share the work, side by side (default: all cores)",
+    )
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

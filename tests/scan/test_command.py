@@ -1,6 +1,7 @@
 """`smoothmax diagnose` as a person meets it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from markupsafe import escape
 
 from smoothmax import measure, verdict
 from smoothmax.cli import main
+from smoothmax.scan import work
+from smoothmax.scan.page import coded
 
 #: Under the type hook pytest's captured streams are not the TextIO that the annotations name.
 pytestmark = pytest.mark.plain
@@ -117,14 +120,12 @@ def test_half_precision_in_shards_with_labels_by_name(capsys, files):
     assert found["measures"]["balanced_loss"] == pytest.approx(exact.balanced_loss, rel=1e-5)
 
 
-@pytest.mark.slow
-def test_workers_change_no_bit(capsys, files):
+def test_workers_change_no_bit(capsys, files, monkeypatch):
     folder, _, _ = files
-    (folder / "shards").mkdir()
-    for i, part in enumerate(np.array_split(np.load(folder / "cosines.npy"), 3)):
-        np.save(folder / "shards" / f"{i}.npy", part)
-    given = [folder / "shards", "--kind", "cosines", "--scale", 5, "--labels", folder / "labels.npy"]
-    assert diagnosed(capsys, folder, *given) == diagnosed(capsys, folder, *given, "--workers", 2)
+    monkeypatch.setattr(work, "BLOCK_ROWS", 7)
+    given = [folder / "cosines.npy", "--kind", "cosines", "--scale", 5, "--labels", folder / "labels.npy"]
+    alone, two, three = (diagnosed(capsys, folder, *given, "--workers", n) for n in (1, 2, 3))
+    assert alone == two == three
 
 
 def test_the_page_loads_nothing_and_shows_every_picture(capsys, files):
@@ -135,8 +136,8 @@ def test_the_page_loads_nothing_and_shows_every_picture(capsys, files):
     assert not re.search(
         r"(?:src|href)=[\"'](?!#)|url\((?!#)|@import|<script(?! type=\"application/json\")", page
     )
-    for name in ("gap", "competitors", "margin", "reliability", "temperature"):
-        assert f'<h2 id="{name}">' in page
+    headings = ["gap", "competitors", "margin", "temperature", "reliability"]
+    assert re.findall(r'<h2 id="(\w+)">', page)[1:6] == headings
     assert page.count("<svg") == 6
     assert str(escape(found["sentences"][0][1:])) in page
     ids = re.findall(r'<[^>]*\bid="([^"]+)"', page)
@@ -226,11 +227,12 @@ def test_a_folder_that_cannot_be_written_is_refused(capsys, files):
     assert "Choose another" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_two_ranks_of_torchrun_share_a_folder(files):
-    folder, cosines, labels = files
+@pytest.fixture
+def shards(files):
+    """Ten shards, and the command that diagnoses them, alone and by two ranks."""
+    folder, cosines, _ = files
     (folder / "shards").mkdir()
-    for i, part in enumerate(cosines.split(60)):
+    for i, part in enumerate(cosines.split(30)):
         np.save(folder / "shards" / f"{i}.npy", part.numpy())
     given = [
         folder / "shards",
@@ -242,11 +244,79 @@ def test_two_ranks_of_torchrun_share_a_folder(files):
         folder / "labels.npy",
         "--json",
     ]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "smoothmax"]
-    command = [sys.executable, *launch, "diagnose", *map(str, given), "--out", str(folder / "out")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return folder, ["diagnose", *map(str, given), "--out"]
+
+
+#: Saves after every task; a rank that is told to dies after its third, as by kill -9.
+RANK = """
+import os, signal, sys
+from smoothmax.scan import command, state, work
+state.SAVE_EVERY, work.TASK_BLOCKS, scan = 0.0, 1, command.scan
+def watched(*given, watch, **named):
+    def show(done, total):
+        watch(done, total)
+        if done >= 90 and os.environ["RANK"] == os.environ.get("DIES"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return scan(*given, watch=show, **named)
+command.scan = watched
+from smoothmax.cli import main
+from smoothmax.scan import work
+from smoothmax.scan.page import coded
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def torchrun(folder, arguments, **environment):
+    """Two ranks of this machine."""
+    (folder / "rank.py").write_text(RANK)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(folder / "rank.py")]
+    return subprocess.run(
+        [sys.executable, *launch, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.slow
+def test_two_ranks_of_torchrun_write_what_one_process_does(capsys, shards):
+    folder, given = shards
+    assert main([*given, str(folder / "alone")]) == 0
+    capsys.readouterr()
+    run = torchrun(folder, [*given, str(folder / "out")])
     assert run.returncode == 0, run.stderr[-2000:]
-    found = json.loads(run.stdout)  # one object: the other rank prints nothing
-    exact = measure(cosines, labels, kind="cosines", scale=5.0)
-    assert found["measures"]["num_rows"] == 300
-    assert found["measures"]["balanced_loss"] == pytest.approx(exact.balanced_loss, rel=1e-6)
+    alone = (folder / "alone" / "diagnosis.json").read_text()
+    assert (folder / "out" / "diagnosis.json").read_text() == alone
+    assert json.loads(run.stdout) == json.loads(alone)  # one object: the other rank prints nothing
+    assert {path.name for path in (folder / "out").iterdir()} == {"diagnosis.json", "report.html"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", ["0", "1"])
+def test_two_ranks_of_which_one_was_killed_go_on_to_the_same_bits(capsys, shards, dies):
+    folder, given = shards
+    assert main([*given, str(folder / "alone")]) == 0
+    capsys.readouterr()
+    arguments = [*given, str(folder / "out")]
+    assert torchrun(folder, arguments, DIES=dies).returncode != 0
+    assert not (folder / "out" / "diagnosis.json").exists()
+    assert (folder / "out" / "unfinished" / f"state-{dies}-of-2.npz").exists()
+    run = torchrun(folder, [*arguments, "--resume"])
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "resumed from" in run.stderr
+    alone = (folder / "alone" / "diagnosis.json").read_text()
+    assert (folder / "out" / "diagnosis.json").read_text() == alone
+    assert {path.name for path in (folder / "out").iterdir()} == {"diagnosis.json", "report.html"}
+
+
+def test_the_page_says_the_note_apart_and_marks_code(capsys, files):
+    folder, _, _ = files
+    given = ["--kind", "cosines", "--scale", 6, "--dim", 8, "--labels", folder / "labels.npy"]
+    found = diagnosed(capsys, folder, folder / "cosines.npy", *given)
+    page = (folder / "out" / "report.html").read_text().split('id="results"')[0]
+    assert " Note (W): " in found["sentences"][0]
+    assert "<li>Note (W): " in page
+    assert "`" not in page
+    assert coded("`a<b` & c") == "<code>a&lt;b</code> &amp; c"

@@ -1,7 +1,9 @@
 """`report.html` of a diagnosis: one page that needs no script, no network and no other file."""
 
+import re
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from smoothmax.lab.report.definitions import RULE_TEXTS
 from smoothmax.lab.report.palette import variables
@@ -35,6 +37,7 @@ def render(results: dict) -> str:
     """The page as text; the same results give the same text."""
     return _environment().get_template(TEMPLATE).render(
         results=results,
+        said=_said(results["sentences"]),
         light=Markup(variables(0)),
         dark=Markup(variables(1)),
         pictures=pictures(results),
@@ -42,6 +45,17 @@ def render(results: dict) -> str:
         rules=[(rule, text) for rule, text in RULE_TEXTS.items() if rule in _fired(results)],
         look={"too flat": "flat", "fine": "fine", "too sharp": "sharp"}[results["verdict"]["level"]],
     )  # fmt: skip
+
+
+def _said(sentences: list[str]) -> list[str]:
+    """The sentences, the verdict's note apart from what it decided."""
+    decided, *note = sentences[0].split(" Note (", 1)
+    return [decided, *(f"Note ({text}" for text in note), *sentences[1:]]
+
+
+def coded(text: str) -> Markup:
+    """Text in which `backticks` mark code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _rows(results: dict) -> list[tuple[str, str, list[str]]]:
@@ -63,7 +77,7 @@ def _fired(results: dict) -> set[str]:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=ChoiceLoader(
             [PackageLoader("smoothmax.scan", "."), PackageLoader("smoothmax.lab.report", ".")]
         ),
@@ -72,3 +86,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = coded
+    return environment

@@ -9,7 +9,8 @@ from smoothmax.lab.report.palette import STAND_IN
 from smoothmax.lab.report.parts import Key, Panel, Picture, percent, short
 from smoothmax.lab.report.svg import inline
 
-WIDTH, HEIGHT = 430, 190
+#: About as wide as a phone, so that text keeps its size there.
+WIDTH, HEIGHT = 360, 180
 EDGES = {"left": 34, "right": 14, "bottom": 32, "top": 18}
 
 
@@ -17,7 +18,7 @@ def pictures(results: dict) -> list[Picture]:
     """Those that the results have numbers for."""
     found = [_gap(results), _competitors(results)]
     if results["reliability"] is not None:
-        found += [_margin(results), _reliability(results), _temperature(results)]
+        found += [_margin(results), _temperature(results), _reliability(results)]
     return found
 
 
@@ -66,7 +67,7 @@ def _margin(results: dict) -> Picture:
 def _reliability(results: dict) -> Picture:
     found, panels = results["reliability"], []
     for name, title in (("equal_width", "Bins of equal width"), ("equal_mass", "Bins of equally many rows")):
-        ax = axes(WIDTH, 250, **EDGES)
+        ax = axes(WIDTH, 230, **EDGES)
         ax.plot([0, 1], [0, 1], color=STAND_IN["ink"], linewidth=1, linestyle=(0, (4, 2)))
         bins = found[name]
         x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
@@ -136,7 +137,7 @@ def _distribution(shapes: list[dict], *, x: str) -> Axes:
     ax.set_ylim(0, 1.08 * max(max(shape["counts"]) for shape in shapes))
     ax.yaxis.set_visible(False)
     ax.spines["left"].set_visible(False)
-    label_axes(ax, x=x, y="")
+    label_axes(ax, x=x, y="rows")
     return ax
 
 
