@@ -1,4 +1,4 @@
-"""Threads or processes for `smoothmax diagnose`: the same file by 1 thread, by 2, and by 2 processes of torchrun.
+"""Threads or processes for `smoothmax diagnose`: one file by 1 thread, by 2, and by 2 processes of torchrun.
 
     python benchmarks/diagnose_workers.py          # writes benchmarks/diagnose_workers.md
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS, CLASSES, ROUNDS = 200_000, 1_000, 5
+ROWS, CLASSES, ROUNDS = 200_000, 1_000, 3
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "smoothmax"]
 WAYS = {
     "1 thread": (["smoothmax"], ["--workers", "1"]),

@@ -3,9 +3,9 @@
     python benchmarks/monitor.py          # writes benchmarks/monitor.md
 
 Steps of a cosine head with 128 rows, 256 features and 100,000 classes (forward, backward, SGD). The monitor
-at its defaults looks at 32 rows every 50 steps: each round times a step, a look and a step, and the overhead
-is look / (50 step) with the mean of the two steps beside it, so that whatever else the machine does in a round
-slows both. The median of the rounds counts; their quartiles are printed with it.
+at its defaults looks at 32 rows every 100 steps: each round times a step, a look and a step, and the overhead
+is look / (100 step) with the mean of the two steps beside it, so that whatever else the machine does slows
+both. The median of the rounds counts; their quartiles are printed with it.
 """
 
 import os
@@ -63,14 +63,16 @@ def main() -> None:
     report = f"""# What a monitor costs
 
 {ROWS} rows, {FEATURES} features, {CLASSES:,} classes, {torch.get_num_threads()} threads,
-torch {torch.__version__}, kernels {backend().name}, load average {max(os.getloadavg()):.1f}; medians of {ROUNDS} interleaved rounds.
+torch {torch.__version__}, kernels {backend().name}, load average {max(os.getloadavg()):.1f};
+medians of {ROUNDS} interleaved rounds.
 
 | | seconds |
 |---|---|
 | a training step | {steps:.3f} |
 | a look at {monitor.rows} rows | {looks:.3f} |
 
-At one look every {monitor.every} steps: {share:.2%} of the training (quartiles of the rounds {low:.2%}, {high:.2%}).
+At one look every {monitor.every} steps: {share:.2%} of the training.
+Quartiles of the rounds: {low:.2%} and {high:.2%}.
 """
     print(report)
     Path(__file__).with_suffix(".md").write_text(report)

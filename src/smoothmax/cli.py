@@ -109,9 +109,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:  # type: ignore[
         metavar="DIR",
         help="folder for results.json and report.html (default: smoothmax-out)",
     )
-    add("--resume", action="store_true", help="go on with what the folder holds")
-    add("--overwrite", action="store_true", help="start afresh where the folder holds runs")
-    add("--json", action="store_true", help="print the results as one JSON object")
+    _add_ways_on(add, "the folder holds")
 
 
 def _add_scale(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -179,15 +177,8 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:  # type: ignore
         metavar="DIR",
         help="folder for diagnosis.json and report.html (default: smoothmax-diagnosis)",
     )
-    add("--resume", action="store_true", help="go on with what a stopped diagnosis left in the folder")
-    add("--overwrite", action="store_true", help="start afresh where a stopped one left something")
-    add(
-        "--workers",
-        type=_count,
-        metavar="N",
-        help="threads that share the work, side by side (default: all cores)",
-    )
-    add("--json", action="store_true", help="print the results as one JSON object")
+    _add_ways_on(add, "a stopped diagnosis left in the folder")
+    add("--workers", type=_count, metavar="N", help="threads that share the work (default: all cores)")
 
 
 def _add_fit(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -243,8 +234,12 @@ def _add_training(add: Callable) -> None:  # type: ignore[type-arg]
         metavar="HEAD",
         help="the file that is written (default: head.safetensors)",
     )
-    add("--resume", action="store_true", help="go on with what a stopped run left beside --out")
-    add("--overwrite", action="store_true", help="start afresh, and replace what is there at the end")
+    _add_ways_on(add, "a stopped run left beside --out")
+
+
+def _add_ways_on(add: Callable, left: str) -> None:  # type: ignore[type-arg]
+    add("--resume", action="store_true", help=f"go on with what {left}")
+    add("--overwrite", action="store_true", help="start afresh, and replace what is there")
     add("--json", action="store_true", help="print the results as one JSON object")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from smoothmax import LearnedScale, SharpenWhileErrors, measure, verdict
-from smoothmax.monitor import JSONLines, Monitor
+from smoothmax.monitor import JSONLines, Monitor, _heads
 from smoothmax.nn import CosineHead, LinearHead, MarginHead, SubCenterHead
 
 
@@ -207,3 +207,10 @@ def test_wrong_arguments_are_refused_in_words(tmp_path):
         Monitor(every=0)
     with pytest.raises(ValueError, match="`path` must lie in a folder that exists"):
         JSONLines(tmp_path / "none" / "run.jsonl")
+
+
+@pytest.mark.parametrize("make", [CosineHead, MarginHead, LinearHead])
+def test_scores_by_blocks_of_classes_are_those_of_the_head(make, monkeypatch):
+    monkeypatch.setattr(_heads, "CLASSES", 7)
+    head, (x, _) = make(8, 20, scale=9.0), batch()
+    torch.testing.assert_close(_heads.scores_of(head, x), head.scores(x), rtol=1e-6, atol=1e-7)

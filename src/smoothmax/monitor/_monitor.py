@@ -11,6 +11,7 @@ from smoothmax._scores import Kind
 from smoothmax.diagnose import Verdict, measure, verdict
 from smoothmax.diagnose._measure import summarize
 from smoothmax.diagnose._rows import measures_of_pass
+from smoothmax.monitor._heads import scores_of
 from smoothmax.monitor._record import numbers_of
 from smoothmax.monitor._sinks import Sink
 from smoothmax.nn import LinearHead
@@ -28,8 +29,9 @@ class Monitor:
     left out and counted, as the share "broken".
 
     What it takes from the head's own pass costs less than 5 % of that one step, see
-    `benchmarks/many_class.md`. A look at scores costs `rows` rows against all prototypes, forward only; at
-    the defaults less than 3 % of a step of 128 rows and 100,000 classes, see `benchmarks/monitor.md`.
+    `benchmarks/many_class.md`. A look at scores costs `rows` rows against all prototypes, forward only:
+    spread over the steps between two looks, at the defaults less than 3 % of a step of 128 rows and 100,000
+    classes, see `benchmarks/monitor.md`.
 
     Args:
         sinks: where records go, see `smoothmax.monitor`; none keeps the last one alone.
@@ -55,7 +57,7 @@ class Monitor:
         self,
         sinks: Iterable[Sink] = (),
         *,
-        every: int = 50,
+        every: int = 100,
         rows: int = 32,
         dim: int | None = None,
         on_change: Callable[[Verdict], object] | None = None,
@@ -158,7 +160,7 @@ class Monitor:
         head.eval()  # rules answer and stay as they are
         try:
             with torch.autocast(features.device.type, enabled=False):
-                scores = head.scores(features.to(head.prototypes.dtype))
+                scores = scores_of(head, features.to(head.prototypes.dtype))
             safe = target.clamp(min=0)
             scale, margin = head.scale_at(scores, safe), head.margin_at(scores, safe)
         finally:
