@@ -89,8 +89,8 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, grad):
-        return _SumOwn.apply(grad)
+    def backward(ctx, *grad_outputs):
+        return _SumOwn.apply(*grad_outputs)
 
 
 class _SumOwn(torch.autograd.Function):
@@ -103,5 +103,5 @@ class _SumOwn(torch.autograd.Function):
         return total.chunk(_ranks())[distributed.get_rank()].clone()
 
     @staticmethod
-    def backward(ctx, grad):
-        return _Gather.apply(grad)
+    def backward(ctx, *grad_outputs):
+        return _Gather.apply(*grad_outputs)

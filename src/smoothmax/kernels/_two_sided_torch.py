@@ -47,20 +47,23 @@ class Tiled(torch.autograd.Function):
     def backward(ctx, *grad_outputs):
         ids, of_rows, of_columns, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            pull = torch.func.vjp(lambda *given: dense(*given, ids), *tensors)[1]
+            _, pull, *_ = torch.func.vjp(lambda x, y, scale: dense(x, y, scale, ids), *tensors)
             return None, None, *pull(grad_outputs)
-        return None, None, *_tiled_slopes(ctx.tile, ids, (of_rows, of_columns), grad_outputs, *tensors)
+        x, y, scale = tensors
+        return None, None, *_tiled_slopes(ctx.tile, ids, (of_rows, of_columns), grad_outputs, x, y, scale)
 
     @staticmethod
     def jvp(ctx, *grad_inputs):
         ids, *tensors = ctx.saved_tensors
-        primals = dict(zip(("x", "y", "scale"), tensors, strict=True))
-        return push(lambda given: dense(*given.values(), ids), primals, grad_inputs[2:])
+        primals: dict[str, Tensor] = dict(zip(("x", "y", "scale"), tensors, strict=True))
+        return push(
+            lambda given: dense(given["x"], given["y"], given["scale"], ids), primals, grad_inputs[2:]
+        )
 
     @staticmethod
     def vmap(info, in_dims, tile, ids, *tensors):
-        def one(ids, *tensors):
-            return dense(*tensors, ids)
+        def one(ids, x, y, scale):
+            return dense(x, y, scale, ids)
 
         return torch.vmap(one, (in_dims[1], *in_dims[2:]))(ids, *tensors), (0, 0, 0)
 

@@ -12,6 +12,8 @@ small problems in one piece. A graph of the gradient, forward mode, vmap and tor
 piece, which is right under all of them.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -77,24 +79,31 @@ class _Native(torch.autograd.Function):
     def backward(ctx, *grad_outputs):
         ids, of_rows, of_columns, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():
-            pull = torch.func.vjp(lambda *given: _whole(*given, ids, ctx.normalize), *tensors)[1]
+            _, pull, *_ = torch.func.vjp(_dense(ids, ctx.normalize), *tensors)
             return None, None, *pull(grad_outputs)
         return None, None, *_slopes(ctx, tensors, ids, (of_rows, of_columns), grad_outputs)
 
     @staticmethod
     def jvp(ctx, *grad_inputs):
         ids, *tensors = ctx.saved_tensors
-        primals = dict(zip(("x", "y", "scale"), tensors, strict=True))
-        return push(lambda given: _whole(*given.values(), ids, ctx.normalize), primals, grad_inputs[2:])
+        primals: dict[str, Tensor] = dict(zip(("x", "y", "scale"), tensors, strict=True))
+        whole = _dense(ids, ctx.normalize)
+        return push(lambda given: whole(*given.values()), primals, grad_inputs[2:])
+
+
+def _dense(ids: Tensor | None, normalize: bool) -> Callable[..., Three]:
+    """`_whole` as a function of what is differentiated."""
+    return lambda x, y, scale: _whole(x, y, scale, ids, normalize)
 
 
 def _slopes(ctx, tensors, ids, found, grads) -> tuple[Tensor | None, ...]:
+    x, y, scale = tensors
     if ctx.found:
         wanted = ctx.needs_input_grad[2:4]
-        slopes = native.slopes(*tensors, ids, ctx.normalize, found, grads, wanted)
+        slopes = native.slopes(x, y, scale, ids, ctx.normalize, found, grads, wanted)
         if slopes is not None:
             return tuple(slopes)
-    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    leaves = x, y, scale = [tensor.detach().requires_grad_() for tensor in tensors]
     with torch.enable_grad():
-        outputs = _composite(*leaves, ids, ctx.normalize)
+        outputs = _composite(x, y, scale, ids, ctx.normalize)
     return torch.autograd.grad(outputs, leaves, grads)
