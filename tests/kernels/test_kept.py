@@ -68,6 +68,12 @@ def test_keeping_can_be_switched_off():
     assert told.stdout == "0\n", told.stderr
 
 
+def test_switched_off_it_is_off_for_heads_with_limits_of_their_own(monkeypatch):
+    monkeypatch.setattr(_kept, "TO", 0)
+    monkeypatch.setattr(_kept, "_library", None)
+    assert _kept.empty((600, 1000), F32, least=1 << 20, most=1 << 30).shape == (600, 1000)
+
+
 def test_without_memory_torch_is_asked(monkeypatch):
     class Full:
         def smoothmax_kept(self, *_):
