@@ -204,7 +204,7 @@ print(step({classes}))
     ("rows", "classes", "features"), [(1, 1, 1), (128, 10_000, 512), (128, 10**6, 512), (10**5, 10, 8)]
 )
 def test_the_plan_keeps_tiles_within_their_bytes(rows, classes, features):
-    plan = many_class.plan(rows, classes, features)
+    plan = many_class.pieces(rows, classes, features)
     assert 1 <= plan.tile <= classes
     assert plan.tile == 1 or 4 * plan.tile * (rows + features) <= many_class.TILE_BYTES
     assert plan.dense == (4 * classes * (rows + features) <= many_class.DENSE_BYTES)

@@ -77,7 +77,7 @@ def test_odd_sizes_and_portions_of_rows(many_instructions, shape, options, monke
     exact = outcome(*given, widen=F64)
     for threads, room in ((1, native.ROOM_BYTES), (3, 0)):
         monkeypatch.setattr(native, "ROOM_BYTES", room)
-        monkeypatch.setattr(native, "_tasks", lambda *sizes, threads=threads: threads)
+        monkeypatch.setattr(native, "tasks", lambda *sizes, threads=threads: threads)
         check_outcome(given, exact)
 
 

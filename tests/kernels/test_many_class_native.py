@@ -92,7 +92,7 @@ def test_odd_sizes(many_instructions, shape, options, monkeypatch):
     exact = outcome(*given, dtype=F64)
     for threads, room in ((1, native.ROOM_BYTES), (3, 0)):
         monkeypatch.setattr(native, "ROOM_BYTES", room)
-        monkeypatch.setattr(native, "_tasks", lambda *sizes, threads=threads: threads)
+        monkeypatch.setattr(native, "tasks", lambda *sizes, threads=threads: threads)
         for ours, expected in zip(outcome(*given, dtype=F32), exact, strict=True):
             atol = 4e-6 * expected.abs().nan_to_num(0, 0, 0).max().item() + 1e-6
             torch.testing.assert_close(ours.double(), expected, rtol=2e-5, atol=atol)
@@ -286,8 +286,8 @@ def test_backward_on_other_threads_than_forward(monkeypatch):
     x, w, y = torch.randn(6, 20), torch.randn(90, 20, requires_grad=True), torch.randint(90, (6,))
     slopes = []
     for threads in (1, 3):
-        monkeypatch.setattr(native, "_tasks", lambda *sizes, threads=threads: threads)
+        monkeypatch.setattr(native, "tasks", lambda *sizes, threads=threads: threads)
         loss = normface(x, w, y, scale=8.0)
-        monkeypatch.setattr(native, "_tasks", lambda *sizes: 2)
+        monkeypatch.setattr(native, "tasks", lambda *sizes: 2)
         slopes.append(torch.autograd.grad(loss, w)[0])
     torch.testing.assert_close(*slopes)

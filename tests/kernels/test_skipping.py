@@ -124,7 +124,7 @@ def test_stripes_tasks_and_portions_leave_out_the_like(masses, threads, room, mo
     """However masses are shared: within the bound, and with one stripe for all, nothing."""
     monkeypatch.setattr(native, "MASS_BYTES", masses)
     monkeypatch.setattr(native, "ROOM_BYTES", room)
-    monkeypatch.setattr(native, "_tasks", lambda *sizes: threads)
+    monkeypatch.setattr(native, "tasks", lambda *sizes: threads)
     torch.manual_seed(0)
     x, w, y = trained(300, 1500)
     skipping = Skipping(1e-4)

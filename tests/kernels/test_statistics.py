@@ -66,7 +66,7 @@ def test_measures_of_the_pass_are_those_of_the_scores(path, dtype, scale):
 @pytest.mark.parametrize("room", [0, 28 << 20])
 def test_tasks_and_portions_see_the_same(threads, room, monkeypatch):
     monkeypatch.setattr(native, "ROOM_BYTES", room)
-    monkeypatch.setattr(native, "_tasks", lambda *sizes: threads)
+    monkeypatch.setattr(native, "tasks", lambda *sizes: threads)
     x, w, y = problem(530, 700)
     ours, exact = Statistics(), Statistics()
     lse_and_target(x, w, y, scale=30.0, normalize=True, statistics=ours)

@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from smoothmax._checks import check_devices, check_floating, check_index, check_positive, check_tensor
+from smoothmax._checks import (
+    check_count,
+    check_devices,
+    check_floating,
+    check_index,
+    check_positive,
+    check_tensor,
+)
 from smoothmax.functional._broadcast import check_fit
 from smoothmax.functional._cross_entropy import check_smoothing, class_indices
 from smoothmax.functional._island import full_precision, widen
@@ -47,6 +54,7 @@ def lse_and_target(
     where: Bool[Tensor, "*mask classes"] | None = None,
     skip: Skip = "exact",
     statistics: Statistics | None = None,
+    memory: int | None = None,
 ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
     """For each row ln sum_{j != y} pi_j e^(k z_j) over the other classes, and the target's score z_y.
 
@@ -71,6 +79,8 @@ def lse_and_target(
             row's gradient, in a trained head most; a number, a tolerance of your own; or None, nothing.
             `Skipping` has the bound and, if it is passed, counts what was left out.
         statistics: a `Statistics`, filled with what the pass sees of each row; not with a prior or mask.
+        memory: bytes that the workspace may take, 28 MiB on the compiled kernels as it is; a block of 256
+            rows may need more, and less costs time. In plain torch a tile takes a tenth. See `kernels.plan`.
 
     Returns:
         l and z_y, float32 or float64; l is -inf, with gradient 0, where there is no other class.
@@ -92,12 +102,14 @@ def lse_and_target(
     check_devices(input=input, bias=bias, prior=prior, where=where)
     check_skip(skip)
     check_statistics(statistics, prior, where)
+    if memory is not None:
+        check_count("memory", memory, 1, "It is a number of bytes.")
     with full_precision(input):
         operands = _operands(input, prototypes, target, scale, bias, prior)
         labels = class_indices(target).reshape(-1)
         check_range(labels, len(prototypes))
         mask = None if where is None else _flat_mask(where, target.shape, len(prototypes))
-        lse, score = many_class.lse_and_target(operands, labels, mask, normalize, skip, statistics)
+        lse, score = many_class.lse_and_target(operands, labels, mask, normalize, skip, statistics, memory)
         return lse.reshape(target.shape), score.reshape(target.shape)
 
 

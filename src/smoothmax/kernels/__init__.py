@@ -3,10 +3,11 @@
 import torch
 
 from smoothmax.kernels._library import Backend, backend
+from smoothmax.kernels.plan import Plan, plan
 from smoothmax.kernels.skipping import Skipping
 from smoothmax.kernels.statistics import Statistics
 
-__all__ = ["Backend", "Skipping", "Statistics", "backend"]
+__all__ = ["Backend", "Plan", "Skipping", "Statistics", "backend", "plan"]
 
 
 def _settle_vector_math() -> None:

@@ -102,12 +102,26 @@ class Cut(ctypes.Structure):
         return -(-self.tiles // self.stripe) if self.stripe else 0
 
 
-def cut(sizes: tuple[int, int, int], normalize: bool, tasks: int, *, keep: bool, skip: bool) -> Cut:
+def cut(
+    sizes: tuple[int, int, int],
+    normalize: bool,
+    tasks: int,
+    *,
+    keep: bool,
+    skip: bool,
+    memory: int | None = None,
+) -> Cut:
     """How a problem of so many rows, classes and features is cut."""
     found = Cut()
-    budget = (ROOM_BYTES, KEPT_BYTES if keep else 0, MASS_BYTES if keep and skip else -1)
+    masses = MASS_BYTES if memory is None else min(MASS_BYTES, memory // 8)
+    budget = (room_bytes(memory), KEPT_BYTES if keep else 0, masses if keep and skip else -1)
     _library.smoothmax_many_plan(*sizes, normalize, tasks, *budget, ctypes.byref(found))
     return found
+
+
+def room_bytes(memory: int | None) -> int:
+    """What the workspace may take."""
+    return ROOM_BYTES if memory is None else memory
 
 
 class Kept(NamedTuple):
@@ -118,12 +132,14 @@ class Kept(NamedTuple):
         masses: of each stripe of tiles each row's log-sum-exp of the others; none if nothing may be left out.
         stripe: tiles of a stripe.
         tasks: parts of the classes, on which all that depends.
+        memory: bytes that the workspace may take; None for what is usual.
     """
 
     products: Tensor
     masses: Tensor
     stripe: int
     tasks: int
+    memory: int | None
 
 
 class Values(NamedTuple):
@@ -143,13 +159,14 @@ def values(
     keep: bool,
     skip: bool,
     statistics: Statistics | None = None,
+    memory: int | None = None,
 ) -> Values | None:
     """The values, or None; products and masses are kept, and statistics taken, only if asked for."""
     rows, (classes, features) = len(target), operands["prototypes"].shape
-    tasks = _tasks(rows, classes, features)
-    way = cut((rows, classes, features), normalize, tasks, keep=keep, skip=skip)
+    parts = tasks(rows, classes, features)
+    way = cut((rows, classes, features), normalize, parts, keep=keep, skip=skip, memory=memory)
     products, masses = _lasting((way.kept, way.numbers), torch.float32), torch.empty(way.stripes, rows)
-    kept = Kept(products, masses, way.stripe, tasks)
+    kept = Kept(products, masses, way.stripe, parts, memory)
     problem = _Problem(operands, target, where, normalize, kept)
     lse, score = torch.empty(rows), torch.empty(rows)
     others = None if statistics is None else torch.empty(6, rows)
@@ -230,7 +247,7 @@ class _Problem:
             *(len(x), len(w), x.shape[-1], are_halves(operands)),
             *(x.data_ptr(), x.stride(0), w.data_ptr(), w.stride(0)),
             *(None if vector is None else vector.data_ptr() for vector in vectors),
-            *(normalize, kept.tasks, ROOM_BYTES, kept.products.data_ptr(), len(kept.products)),
+            *(normalize, kept.tasks, room_bytes(kept.memory), kept.products.data_ptr(), len(kept.products)),
             *(kept.masses.data_ptr() if kept.stripe else None, kept.stripe),
         )
 
@@ -240,6 +257,6 @@ def with_neighbours(rows: Tensor) -> Tensor:
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
-def _tasks(rows: int, classes: int, features: int) -> int:
+def tasks(rows: int, classes: int, features: int) -> int:
     """Parts of the classes, one for each thread that has enough to do."""
     return max(1, min(torch.get_num_threads(), rows * classes * features // WORTH_A_THREAD))

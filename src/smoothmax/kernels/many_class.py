@@ -13,7 +13,6 @@ take the one piece, which is right under all of them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,9 +25,8 @@ from smoothmax.kernels.statistics import Statistics
 from smoothmax.kernels.unit import unit
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a problem is cut.
+class Pieces(NamedTuple):
+    """How plain torch cuts a problem.
 
     Attributes:
         tile: classes of one tile, at most.
@@ -45,7 +43,7 @@ DENSE_BYTES = 16 << 20
 TILE_BYTES = 2 << 20
 
 
-def plan(rows: int, classes: int, features: int, bytes_each: int = 4) -> Plan:
+def pieces(rows: int, classes: int, features: int, bytes_each: int = 4, memory: int | None = None) -> Pieces:
     """Dense where the scores and a copy of the prototypes are small, else tiles that fit in `TILE_BYTES`.
 
     Args:
@@ -53,10 +51,12 @@ def plan(rows: int, classes: int, features: int, bytes_each: int = 4) -> Plan:
         classes: C, sub-centres counted one by one.
         features: D.
         bytes_each: of one number.
+        memory: bytes that the workspace may take, of which a tile takes a tenth; None for what is usual.
     """
     each = bytes_each * (rows + features)  # a column of scores and a prototype
-    tile = max(1, min(classes, TILE_BYTES // max(1, each)))
-    return Plan(tile, dense=classes * each <= DENSE_BYTES)
+    most = DENSE_BYTES + TILE_BYTES if memory is None else memory // 10
+    tile = max(1, min(classes, min(TILE_BYTES, most) // max(1, each)))
+    return Pieces(tile, dense=classes * each <= min(DENSE_BYTES, most))
 
 
 def lse_and_target(
@@ -66,6 +66,7 @@ def lse_and_target(
     normalize: bool,
     skip: Skip = "exact",
     statistics: Statistics | None = None,
+    memory: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per row ln sum_{j != y} exp(logit_j) and the score of y; -inf where there is no other class.
 
@@ -77,20 +78,22 @@ def lse_and_target(
         normalize: whether scores are cosines.
         skip: what a backward pass in tiles may leave out.
         statistics: to be filled; only where there is neither "offset" nor mask.
+        memory: bytes that the workspace may take; None for what is usual.
     """
     if native.transformed():
         statistics = None
-    options = Wishes(as_skipping(skip), statistics)
+    options = Wishes(as_skipping(skip), statistics, memory)
     if native.serves(operands, where):
         return _Native.apply(tuple(operands), target, where, normalize, options, *operands.values())
     return _composite(operands, target, where, normalize, options)
 
 
 class Wishes(NamedTuple):
-    """What may be left out of gradients, and what is to be filled."""
+    """What may be left out of gradients, what is to be filled, and what memory may be taken."""
 
     skip: Skipping | None
     statistics: Statistics | None
+    memory: int | None
 
 
 def _composite(
@@ -99,12 +102,12 @@ def _composite(
     """The same in plain torch."""
     operands = _directed(widened(operands), normalize)
     x, w = operands["input"], operands["prototypes"]
-    cut = plan(len(x), w.shape[:-1].numel(), x.shape[-1], x.element_size())
+    cut = pieces(len(x), w.shape[:-1].numel(), x.shape[-1], x.element_size(), wishes.memory)
     if cut.dense or torch.compiler.is_compiling():
         return dense(operands, target, where, normalize, wishes.statistics)
     subcentres = w.shape[1] if w.ndim == 3 else 1
     tile = max(1, cut.tile // subcentres)
-    options = Options(normalize, tile, *wishes)
+    options = Options(normalize, tile, wishes.skip, wishes.statistics)
     return Tiled.apply(tuple(operands), target, where, options, *operands.values())[:2]
 
 
@@ -125,12 +128,20 @@ class _Native(torch.autograd.Function):
     def forward(ctx, names, target, where, normalize, wishes, *tensors):
         operands = dict(zip(names, tensors, strict=True))
         keep = any(ctx.needs_input_grad)
-        skip, statistics = wishes
-        asked = {"keep": keep, "skip": skip is not None, "statistics": statistics}
-        found = native.values(operands, target, where, normalize, **asked)
+        skip, statistics, memory = wishes
+        found = native.values(
+            operands,
+            target,
+            where,
+            normalize,
+            keep=keep,
+            skip=skip is not None,
+            statistics=statistics,
+            memory=memory,
+        )
         lse, score, kept = found or (*_composite(operands, target, where, normalize, wishes), None)
-        ctx.names, ctx.normalize, ctx.skip = names, normalize, skip
-        ctx.cut = kept and (kept.stripe, kept.tasks)
+        ctx.names, ctx.normalize, ctx.skip, ctx.memory = names, normalize, skip, memory
+        ctx.cut = kept and (kept.stripe, kept.tasks, memory)
         of_tiles = (kept.products, kept.masses) if kept else (None, None)
         ctx.save_for_backward(target, where, lse, score, *of_tiles, *tensors)
         ctx.save_for_forward(target, where, *tensors)
@@ -171,5 +182,5 @@ def _slopes(ctx, operands, target, where, found, grads) -> dict[str, Tensor | No
             return slopes._asdict()
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in operands.items()}
     with torch.enable_grad():
-        outputs = _composite(leaves, target, where, ctx.normalize, Wishes(ctx.skip, None))
+        outputs = _composite(leaves, target, where, ctx.normalize, Wishes(ctx.skip, None, ctx.memory))
     return dict(zip(leaves, torch.autograd.grad(outputs, tuple(leaves.values()), grads), strict=True))

@@ -21,7 +21,7 @@ from smoothmax.kernels import _two_sided_native as native
 from smoothmax.kernels._many_class_torch import push
 from smoothmax.kernels._two_sided_native import Sides
 from smoothmax.kernels._two_sided_torch import Three, Tiled, dense
-from smoothmax.kernels.many_class import plan
+from smoothmax.kernels.many_class import pieces
 from smoothmax.kernels.unit import unit
 
 #: Columns of a tile in plain torch, at least: fewer would not pay for another visit of the rows.
@@ -45,7 +45,7 @@ def both_sides(x: Tensor, y: Tensor, scale: Tensor, ids: Tensor | None, normaliz
 
 def _composite(x: Tensor, y: Tensor, scale: Tensor, ids: Tensor | None, normalize: bool) -> Three:
     """The same in plain torch."""
-    cut = plan(len(x), len(y), x.shape[-1], x.element_size())
+    cut = pieces(len(x), len(y), x.shape[-1], x.element_size())
     if cut.dense or torch.compiler.is_compiling():
         return _whole(x, y, scale, ids, normalize)
     x, y, ids = _prepared(x, y, ids, normalize)
