@@ -61,7 +61,9 @@ class Tiled(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, tile, ids, *tensors):
+    def vmap(info, in_dims, *args):
+        _, ids, *tensors = args
+
         def one(ids, x, y, scale):
             return dense(x, y, scale, ids)
 
