@@ -1,5 +1,6 @@
 """--resume and --overwrite in every command: what took long is neither lost nor done twice without a word."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from smoothmax.cli import main
-from smoothmax.fit import FitSettings, _training, fit_head
+from smoothmax.fit import FitSettings, SavedHead, _training, fit_head
 from smoothmax.scan import command, state, work
 
 #: Under the type hook pytest's captured streams are not the TextIO that the annotations name.
@@ -117,6 +118,23 @@ def test_a_stopped_fit_of_other_settings_is_refused_and_kept(capsys, folder, mon
     _, err = fit(capsys, "--resume", code=2)
     assert "was begun with other setting: margin" in err
     assert (folder / "h.safetensors.unfinished" / "state.pt").exists()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_no_training(capsys, folder, monkeypatch):
+    monkeypatch.setattr(_training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(_training, "SAVE_SHARE", 0.0)
+
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SavedHead, "save", full)
+        _, err = fit(capsys, code=1)
+    assert "No space left on device. What is finished is kept." in err
+    assert not (folder / "h.safetensors").exists()
+    _, err = fit(capsys, "--resume")
+    assert err.startswith("resumed after the last epoch: ")
+    assert (folder / "h.safetensors").exists()
 
 
 def compare(capsys, *more, code=0):

@@ -66,6 +66,7 @@ def fit_head(
     settings: FitSettings = DEFAULTS,
     scratch: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    out: str | os.PathLike[str] | None = None,
     watch: Watch = _nobody,
 ) -> Fitted:
     """Train a head on embeddings with the chosen rule for its scale, and say how it does.
@@ -83,6 +84,8 @@ def fit_head(
         settings: how it is trained.
         scratch: folder for checkpoints; it is kept if training is stopped. None keeps none.
         resume: go on with what `scratch` holds.
+        out: the .safetensors file that the head is saved to, before what `scratch` holds is removed. None
+            saves none.
         watch: called now and then with the progress.
 
     Returns:
@@ -101,9 +104,11 @@ def fit_head(
     rule_of(settings)
     if scratch is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _fitted(
-                open_data(embeddings, labels, groups, key, Path(folder)), settings, Path(folder), False, watch
-            )
+            data = open_data(embeddings, labels, groups, key, Path(folder))
+            fitted = _fitted(data, settings, Path(folder), False, watch)
+            if out is not None:
+                fitted.saved.save(out)
+            return fitted
     folder = Path(scratch)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -113,6 +118,8 @@ def fit_head(
         if not (resume and (folder / CHECKPOINT).exists()):
             clear(folder)
         raise
+    if out is not None:  # a full disk leaves what there is to go on with
+        fitted.saved.save(out)
     clear(folder)
     return fitted
 

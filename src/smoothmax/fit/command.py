@@ -46,9 +46,9 @@ def run(options: Namespace) -> int:
             settings=settings,
             scratch=scratch,
             resume=options.resume,
+            out=out,
             watch=watch,
         )
-    fitted.saved.save(out)
     _print(fitted.results, out, as_json=options.json)
     return 0
 
@@ -128,6 +128,8 @@ def watching(epochs: int) -> Iterator[Watch]:
 
 def _resumed(progress: Progress, epochs: int) -> str:
     batches = f"{progress.done:,} of {progress.total:,} batches"
+    if progress.resumed is not None and progress.resumed > epochs:
+        return f"resumed after the last epoch: {batches} are done"
     return f"resumed in epoch {progress.resumed} of {epochs}: {batches} are done"
 
 
