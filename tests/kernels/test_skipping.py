@@ -83,7 +83,7 @@ def test_the_default_changes_gradients_by_rounding_alone(dtype, loss):
     margin = {} if loss is normface else {"margin": 0.05}
 
     def gradients(skip, *leaves):
-        return torch.autograd.grad(loss(*leaves, y, scale=64.0, skip=skip, **margin), leaves)
+        return torch.autograd.grad(loss(*leaves, y, scale=SCALE, skip=skip, **margin), leaves)
 
     skipping = Skipping()
     exact = gradients(None, *(t.detach().double().requires_grad_() for t in (x, w)))
