@@ -175,7 +175,7 @@ def values(
     )
     if not succeeds(outcome):
         return None
-    if statistics is not None:
+    if statistics is not None and others is not None:
         statistics.fill(lse, score, others, operands["scale"], classes)
     return Values(lse, score, kept)
 

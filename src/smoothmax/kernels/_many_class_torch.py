@@ -32,7 +32,8 @@ def dense(
     lse = logsumexp_of_others(logits, target)
     if statistics is not None:
         with torch.no_grad():
-            others = of_others(*(_without_target(given, target, 0) for given in (scores, logits)), lse)
+            alone = [_without_target(given, target, 0) for given in (scores, logits)]
+            others = of_others(alone[0], alone[1], lse)
             statistics.fill(lse, score, others, operands["scale"], scores.shape[-1])
     return lse, score
 
@@ -93,7 +94,7 @@ class Tiled(torch.autograd.Function):
             if others is not None:
                 others[i] = of_others(scores, logits, parts[i])
         lse, score = torch.logsumexp(parts, 0), _target_score(operands, target, normalize)
-        if others is not None:
+        if statistics is not None and others is not None:
             statistics.fill(
                 lse, score, joined(others, parts, lse), operands["scale"], len(operands["prototypes"])
             )

@@ -1,12 +1,12 @@
 """What the pass over many classes saw of each row's scores, besides what the loss needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 
-@dataclass
+@dataclass(repr=False)
 class Statistics:
     """Pass one to a loss of many classes, and it is filled with what the forward pass saw of each row.
 
@@ -14,7 +14,7 @@ class Statistics:
     is differentiated. It stays empty under torch.func and torch.compile, and in heads whose scale or margin
     reads scores; with a mask or a prior, which change what a class competes with, it is refused.
 
-    Args:
+    Attributes:
         lse: l = ln sum_{j != y} e^(k z_j).
         score: z_y.
         largest: max_{j != y} z_j: the row is right at rank 1 where `score >= largest`, a tie in its favour.
@@ -35,32 +35,32 @@ class Statistics:
         (tensor([1., 2.]), tensor([3., 1.]), tensor([False,  True]))
     """
 
-    lse: Tensor | None = None
-    score: Tensor | None = None
-    largest: Tensor | None = None
-    second: Tensor | None = None
-    least: Tensor | None = None
-    total: Tensor | None = None
-    expected: Tensor | None = None
-    squares: Tensor | None = None
-    scale: Tensor | None = None
-    classes: int = 0
+    lse: Tensor = field(init=False)
+    score: Tensor = field(init=False)
+    largest: Tensor = field(init=False)
+    second: Tensor = field(init=False)
+    least: Tensor = field(init=False)
+    total: Tensor = field(init=False)
+    expected: Tensor = field(init=False)
+    squares: Tensor = field(init=False)
+    scale: Tensor = field(init=False)
+    classes: int = field(init=False)
 
     @property
     def filled(self) -> bool:
         """Whether there is anything in it."""
-        return self.lse is not None
+        return "lse" in vars(self)
 
     @property
     def correct(self) -> Tensor:
         """Whether no other class has a larger score than a row's own."""
-        if self.score is None or self.largest is None:
+        if not self.filled:
             raise ValueError("`statistics` must be filled by a loss first. Pass it as statistics=.")
         return self.score >= self.largest
 
     def clear(self) -> None:
         """Empty it."""
-        self.__init__()
+        vars(self).clear()
 
     def fill(self, lse: Tensor, score: Tensor, others: Tensor, scale: Tensor, classes: int) -> None:
         """Take the results of a pass, and the six numbers of the others in the order above."""
