@@ -294,7 +294,7 @@ def test_one_class_has_nothing_to_compete_with(scale):
         ({"scale": -3.0}, ValueError, r"`scale` must be > 0 and finite, got -3.0"),
         ({"scale": INF}, ValueError, r"`scale` must be > 0 and finite, got inf"),
         ({"margin": math.nan}, ValueError, r"`margin` must be a number, got nan"),
-        ({"margin": INF}, ValueError, r"`margin` must be finite, got inf. It is a distance of scores"),
+        ({"margin": INF}, ValueError, r"`margin` must be finite, got inf. It lowers the target's score"),
         ({"margin": -INF}, ValueError, r"`margin` must be finite, got -inf"),
         ({"num_items": 0}, ValueError, r"`num_items` must be > 0 and finite, got 0. It counts what all"),
         ({"num_items": -1.0}, ValueError, r"`num_items` must be > 0 and finite, got -1.0"),
