@@ -106,7 +106,6 @@ def test_a_child_of_a_fork_has_memory_of_its_own():
     del other
 
     def changes_only_its_own() -> bool:
-        torch.set_num_threads(1)  # as a DataLoader's worker does: fill_ would wait for threads that are gone
         mine.fill_(3)
         fresh = _kept.empty_like(large()).fill_(4)
         return bool(fresh.eq(4).all() and mine.eq(3).all())
