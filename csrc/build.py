@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE = Path(__file__).parent
@@ -48,23 +49,15 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
     cxx = compiler()
     flags = f"{FLAGS} {SANITIZE if sanitize else ''}".split()
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
 
-        def compile_(source: str, name: str, *extra: str) -> None:
-            objects.append(Path(folder) / f"{source}_{name}.o")
-            run(cxx, *flags, *extra, "-c", SOURCE / f"{source}.cpp", "-o", objects[-1])
+        def compiled(piece: tuple[str, str, str]) -> Path:
+            source, name, extra = piece
+            to = Path(folder) / f"{source}_{name}.o"
+            run(cxx, *flags, *extra.split(), "-c", SOURCE / f"{source}.cpp", "-o", to)
+            return to
 
-        for name, extra in INSTRUCTIONS.items():
-            for source in ("kernels", "many_class", "two_sided", "scan"):
-                compile_(source, name, f"-DISA={name}", *extra.split())
-        matrix_unit = knows(cxx, MATRIX_UNIT)
-        if matrix_unit:
-            for source in ("many_class", "two_sided"):
-                compile_(source, "amx", "-DISA=amx", *MATRIX_UNIT.split())
-        for source in ("smoothmax", "kept", "scan_calls"):
-            compile_(source, "calls")
-        for source in ("many_class_calls", "two_sided_calls"):
-            compile_(source, "calls", *(["-DWITH_AMX"] if matrix_unit else []))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, pieces(knows(cxx, MATRIX_UNIT))))
         library = Path(folder) / NAME
         unneeded = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
         run(cxx, *flags, "-shared", *unneeded, *objects, "-o", library)
@@ -73,6 +66,22 @@ def build(target: Path, *, sanitize: bool = False) -> Path:
         shutil.copyfile(library, whole)
         whole.replace(target)
     return target
+
+
+def pieces(matrix_unit: bool) -> list[tuple[str, str, str]]:
+    """What is compiled: a source, a name for what comes of it, and flags of its own."""
+    kernels = [
+        (source, name, f"-DISA={name} {flags}")
+        for name, flags in INSTRUCTIONS.items()
+        for source in ("kernels", "many_class", "two_sided", "scan")
+    ]
+    if matrix_unit:
+        kernels += [(source, "amx", f"-DISA=amx {MATRIX_UNIT}") for source in ("many_class", "two_sided")]
+    calls = [(source, "calls", "") for source in ("smoothmax", "kept", "scan_calls")]
+    with_amx = "-DWITH_AMX" if matrix_unit else ""
+    return (
+        kernels + calls + [(source, "calls", with_amx) for source in ("many_class_calls", "two_sided_calls")]
+    )
 
 
 def knows(cxx: str, flags: str) -> bool:
