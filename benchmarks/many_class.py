@@ -348,8 +348,10 @@ def draw(tables: dict[str, Table], path: Path) -> None:
         figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True
     ):
         names = list(table)[::-1]
-        bars = axes.barh(names, [table[name]["ratio"] for name in names])
-        axes.bar_label(bars, [f"{table[name]['ms']:.3g} ms" for name in names], padding=3, fontsize=8)
+        colours = ["C0" if name.startswith(OURS) else "0.7" for name in names]
+        bars = axes.barh(names, [table[name]["ratio"] for name in names], color=colours)
+        times = [f"{float(format(table[name]['ms'], '.3g')):,.10g} ms" for name in names]
+        axes.bar_label(bars, times, padding=3, fontsize=8)
         axes.set_title(title, fontsize=10, loc="left")
         axes.margins(x=0.15)
         axes.tick_params(labelsize=8)
