@@ -32,6 +32,12 @@ def refused(capsys, *arguments):
     return err
 
 
+@pytest.fixture(autouse=True)
+def away_from_the_checkout(monkeypatch, tmp_path):
+    """Where the demo may have left its results, which a command without --out would find."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def arrays(tmp_path):
     """A good .npz file's arrays and a function that writes them."""
